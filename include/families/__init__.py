@@ -1,0 +1,1 @@
+"""Model families: one folder each, with `family.yaml` and the family's own code."""

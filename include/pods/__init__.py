@@ -1,0 +1,1 @@
+"""Pods: where steps run. A supervised local process here; Kubernetes' side lives with the Airflow operators."""

@@ -1,0 +1,75 @@
+"""What a place that runs steps must do, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from include.errors import WindtunnelError
+
+
+class PodError(WindtunnelError):
+    """A pod could not be started, watched or stopped."""
+
+
+class PodPhase(str, Enum):
+    """Where a pod is in its life."""
+
+    ABSENT = "absent"  # never started
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"  # exit status 0
+    FAILED = "failed"  # another exit status, or killed by a signal
+    LOST = "lost"  # it ended without leaving an exit status: its supervisor was killed or the machine went down
+
+
+#: The pod holds no process any more.
+ENDED_PHASES = frozenset({PodPhase.SUCCEEDED, PodPhase.FAILED, PodPhase.LOST})
+
+
+@dataclass(frozen=True)
+class PodSpec:
+    """What to run.
+
+    Attributes:
+        name: Unique and the same for every attempt at the same work, so that a retry finds what is running.
+        command: Program and arguments.
+        env: Variables added to the environment. No secrets: they are written down beside the log.
+    """
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PodStatus:
+    """A pod's phase; `exit_code` once it ended (128 + n where signal n ended it)."""
+
+    phase: PodPhase
+    exit_code: int | None = None
+
+
+class PodRunner(Protocol):
+    """Runs pods by name. All methods may be called from any process, also after the one that called `start` died."""
+
+    def start(self, spec: PodSpec) -> bool:
+        """Starts the pod unless one of this name is running.
+
+        Returns whether it was started (False: it was found running). A pod of this name that ended is replaced.
+        Raises `PodError` when it does not come up.
+        """
+        ...
+
+    def status(self, name: str) -> PodStatus:
+        """The pod's phase now."""
+        ...
+
+    def logs(self, name: str, offset: int) -> bytes:
+        """Log output from byte `offset` on, of the current attempt; empty while there is no more."""
+        ...
+
+    def stop(self, name: str, grace_seconds: float) -> None:
+        """Ends the pod and all it started: SIGTERM, and SIGKILL after the grace. No error if it is not running."""
+        ...

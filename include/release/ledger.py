@@ -1,0 +1,185 @@
+"""The release ledger: what happened, and what serves. Append-only; changes of traffic are compare-and-swap.
+
+`append` adds an event once per `event_key`, so that a retried task does not tell the story twice. `swap_route` inserts
+generation N + 1 of the routing table and fails when somebody else did so first: whoever decides on the basis of
+generation N can only act if N still holds. Nothing is ever changed, so the ledger can also say what served at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Engine, RowMapping, Select, Table, desc, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from include.errors import WindtunnelError, clip
+from include.release.routing import RoutingTable
+from include.store import schema
+
+
+class StaleRoute(WindtunnelError):
+    """Somebody else changed the traffic since it was read; `fields` hold both generations."""
+
+
+class Event(str, Enum):
+    """Kinds of ledger entries."""
+
+    DATASET_PUBLISHED = "dataset_published"
+    REGISTERED = "registered"
+    ARCHIVED = "archived"
+    BOOTSTRAPPED = "bootstrapped"
+    ROLLOUT_BEGUN = "rollout_begun"
+    STAGE_ENTERED = "stage_entered"
+    STAGE_JUDGED = "stage_judged"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    RETRAIN_REQUESTED = "retrain_requested"
+    RETRAIN_DECLINED = "retrain_declined"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ledger entry."""
+
+    id: int
+    family: str
+    event: Event
+    model_version: str | None
+    actor: str
+    record: Mapping[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Route:
+    """A generation of a family's routing table."""
+
+    generation: int
+    table: RoutingTable
+    reason: str
+    actor: str
+    at: datetime
+
+
+class Ledger:
+    """Reads and appends; one object may be shared by threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def append(
+        self,
+        family: str,
+        event: Event,
+        *,
+        key: str,
+        actor: str,
+        at: datetime,
+        model_version: str | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Adds an entry. False where an entry with this `key` is already there (then nothing changes)."""
+        table = schema.ledger
+        values = {
+            "family": family,
+            "event": event.value,
+            "model_version": model_version,
+            "actor": clip(actor, 256),
+            "event_key": key,
+            "record": dict(record or {}),
+            "at": at,
+        }
+        return self._insert(table, values, select(table.c.id).where(table.c.family == family, table.c.event_key == key))
+
+    def entry(self, family: str, key: str) -> Entry | None:
+        """The entry that was appended with `key`."""
+        table = schema.ledger
+        rows = self._rows(select(table).where(table.c.family == family, table.c.event_key == key))
+        return _entry(rows[0]) if rows else None
+
+    def entries(self, family: str, events: frozenset[Event] | None = None, limit: int = 100) -> list[Entry]:
+        """The newest entries first."""
+        table = schema.ledger
+        query = select(table).where(table.c.family == family).order_by(desc(table.c.id)).limit(limit)
+        if events is not None:
+            query = query.where(table.c.event.in_([event.value for event in events]))
+        return [_entry(row) for row in self._rows(query)]
+
+    def route(self, family: str, generation: int | None = None) -> Route | None:
+        """The routing table that holds (or the given generation of it); None before anything served."""
+        table = schema.routes
+        query = select(table).where(table.c.family == family).order_by(desc(table.c.generation)).limit(1)
+        if generation is not None:
+            query = query.where(table.c.generation == generation)
+        rows = self._rows(query)
+        return _route(rows[0]) if rows else None
+
+    def routes_before(self, family: str, generation: int, limit: int = 1000) -> list[Route]:
+        """Routing tables older than `generation`, the newest first."""
+        table = schema.routes
+        older = select(table).where(table.c.family == family, table.c.generation < generation)
+        return [_route(row) for row in self._rows(older.order_by(desc(table.c.generation)).limit(limit))]
+
+    def served_at(self, family: str, moment: datetime) -> Route | None:
+        """The routing table that held at `moment`; None where nothing served yet."""
+        table = schema.routes
+        until = select(table).where(table.c.family == family, table.c.at <= moment)
+        rows = self._rows(until.order_by(desc(table.c.generation)).limit(1))
+        return _route(rows[0]) if rows else None
+
+    def swap_route(
+        self, family: str, expected: int, table: RoutingTable, *, reason: str, actor: str, at: datetime
+    ) -> int:
+        """Makes `table` the routing table, if `expected` is still the newest generation (0: there is none yet).
+
+        Returns the new generation. Raises `StaleRoute` and changes nothing otherwise.
+        """
+        current = self.route(family)
+        newest = current.generation if current else 0
+        routes = schema.routes
+        values = {
+            "family": family,
+            "generation": expected + 1,
+            "table": table.model_dump(mode="json"),
+            "reason": clip(reason, 256),
+            "actor": clip(actor, 256),
+            "at": at,
+        }
+        taken = select(routes.c.generation).where(routes.c.family == family, routes.c.generation == expected + 1)
+        if newest != expected or not self._insert(routes, values, taken):
+            raise StaleRoute(
+                f"the traffic of {family} was changed by someone else",
+                hint="read the current state with `windtunnel status` and decide again",
+                expected=expected,
+                newest=max(newest, expected + 1),
+            )
+        return expected + 1
+
+    def _rows(self, query: Select[Any]) -> list[RowMapping]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).mappings().all())
+
+    def _insert(self, table: Table, values: dict[str, Any], duplicate: Select[Any]) -> bool:
+        """False where `duplicate` finds a row that was there first; any other broken constraint is raised."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(table).values(**values))
+        except IntegrityError:
+            if not self._rows(duplicate):
+                raise
+            return False
+        return True
+
+
+def _entry(row: RowMapping) -> Entry:
+    event = Event(row["event"])
+    return Entry(row["id"], row["family"], event, row["model_version"], row["actor"], row["record"], row["at"])
+
+
+def _route(row: RowMapping) -> Route:
+    table = RoutingTable.model_validate(row["table"])
+    return Route(row["generation"], table, row["reason"], row["actor"], row["at"])

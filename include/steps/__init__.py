@@ -1,0 +1,1 @@
+"""Steps: the units of work that run in pods, and the documents that describe them."""

@@ -1,0 +1,169 @@
+"""Runs one step from its run document: the `main` behind `python -m include.training fit --run URI` and its like.
+
+The contract of a step process, the same as a local process and in a pod:
+
+* it reads its run document from the object store, and writes `<output>/result.json` last of all;
+* a result that is already there is used, and the work is not done again;
+* exit status 0: the result is written; 2: a person must change something or the data is bad (trying again is useless);
+  1: anything else. On 1 and 2 the error is in `<output>/error.json` and, readable, at the end of the log;
+* progress goes to the log and to the object store, at most twice a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from include.errors import FINAL_KINDS, FailureKind, UserError, WindtunnelError, clip
+from include.settings import Settings
+from include.steps.document import RunDocument
+from include.store.objects import ObjectStore, open_store
+
+EXIT_OK, EXIT_RETRY, EXIT_FINAL = 0, 1, 2
+
+Step = Callable[["StepContext"], dict[str, Any]]
+
+
+@dataclass
+class StepContext:
+    """What a step works with.
+
+    Attributes:
+        document: The step's run document.
+        store: The object store that holds inputs and outputs.
+        settings: This installation's settings.
+    """
+
+    document: RunDocument
+    store: ObjectStore
+    settings: Settings
+    _last_progress: float = field(default=0.0, repr=False)
+
+    def put_json(self, name: str, value: Any) -> str:
+        """Writes `value` as `<output>/<name>`; returns its key."""
+        key = f"{self.document.output}/{name}"
+        self.store.put(key, json.dumps(value, indent=1, allow_nan=False, default=str).encode())
+        return key
+
+    def progress(self, done: float, total: float, unit: str = "", *, force: bool = False, **facts: Any) -> None:
+        """Shows how far the step is: `done` of `total` `unit`s, with further facts such as the latest metric."""
+        now = time.monotonic()
+        if not force and now - self._last_progress < 0.5:
+            return
+        self._last_progress = now
+        shown = " ".join(
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in facts.items()
+        )
+        print(f"progress {self.document.step} {done:g}/{total:g} {unit} {shown}".rstrip(), flush=True)
+        record = {
+            "step": self.document.step,
+            "done": done,
+            "total": total,
+            "unit": unit,
+            "facts": facts,
+            "at": time.time(),
+        }
+        self.store.put(self.document.progress_key, json.dumps(record, default=str).encode())
+
+
+def read_json(store: ObjectStore, key: str) -> Any:
+    """The JSON object under `key`. Raises `ObjectNotFound`."""
+    return json.loads(store.get(key))
+
+
+def main(steps: Mapping[str, str], program: str, argv: Sequence[str] | None = None) -> int:
+    """Command line of a package's steps.
+
+    Args:
+        steps: Step name -> `module:function`; imported only when it is run.
+        program: How the command is called, for the help text.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description="Runs one step of a pipeline run.")
+    parser.add_argument("step", choices=sorted(steps))
+    parser.add_argument("--run", required=True, metavar="URI", help="URI of the run document in the object store")
+    arguments = parser.parse_args(argv)
+    quiet_libraries()
+    settings = Settings.from_env()
+    store = open_store(settings.store_url)
+    document = RunDocument.model_validate_json(store.get(store.key(arguments.run)))
+    if document.step != arguments.step:
+        raise UserError(f"the run document is for step {document.step!r}, not {arguments.step!r}", where=arguments.run)
+    module, _, function = steps[arguments.step].partition(":")
+    return run_step(
+        StepContext(document, store, settings),
+        getattr(importlib.import_module(module), function),
+    )
+
+
+def run_step(context: StepContext, step: Step) -> int:
+    """Runs `step` under the contract above and returns the exit status."""
+    document, store = context.document, context.store
+    if store.exists(document.result_key):
+        print(
+            f"{document.step}: already done for fingerprint {document.fingerprint[:12]}, using that result", flush=True
+        )
+        return EXIT_OK
+    started = time.monotonic()
+    try:
+        outputs = step(context)
+    except WindtunnelError as error:
+        _report(context, error.to_json())
+        print(f"{document.step} failed ({error.kind.value} error)\n{error}", file=sys.stderr, flush=True)
+        return EXIT_FINAL if error.kind in FINAL_KINDS else EXIT_RETRY
+    except Exception as error:  # the edge of the process: whatever it was, it must be recorded before we go
+        traceback.print_exc()
+        kind = FailureKind.SYSTEM.value
+        _report(
+            context,
+            {
+                "error": type(error).__name__,
+                "kind": kind,
+                "message": clip(error),
+                "where": "",
+                "hint": "",
+                "fields": {},
+            },
+        )
+        return EXIT_RETRY
+    result = {
+        "step": document.step,
+        "fingerprint": document.fingerprint,
+        "outputs": outputs,
+        "seconds": round(time.monotonic() - started, 3),
+        "reused": False,
+    }
+    store.put(document.result_key, json.dumps(result, indent=1, allow_nan=False, default=str).encode())
+    return EXIT_OK
+
+
+def quiet_libraries() -> None:
+    """Keeps the logs for what a person on call wants to read: libraries speak from WARNING on."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    for name in (
+        "great_expectations",
+        "mlflow",
+        "alembic",
+        "lightning",
+        "pytorch_lightning",
+        "optuna",
+        "botocore",
+        "urllib3",
+        "httpx",
+        "evidently",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _report(context: StepContext, record: dict[str, Any]) -> None:
+    try:
+        context.store.put(context.document.error_key, json.dumps(record, indent=1, default=str).encode())
+    except WindtunnelError as error:  # the store itself may be what failed; the log still tells the story
+        print(f"could not store the error: {error}", file=sys.stderr, flush=True)

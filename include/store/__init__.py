@@ -1,0 +1,1 @@
+"""Where bytes and records live: object store, dataset tables, ledger database."""

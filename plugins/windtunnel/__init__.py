@@ -1,0 +1,1 @@
+"""The Airflow side of Windtunnel: operators, sensors and the tasks that the DAG files put together."""

@@ -1,0 +1,43 @@
+"""Arguments that all generated DAGs share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from include.settings import Settings
+from include.spec import FamilySpec
+from plugins.windtunnel.callbacks import on_failure
+
+#: Light tasks finish in seconds; one that hangs is ended.
+LIGHT_TIMEOUT = timedelta(minutes=15)
+
+
+def default_profile() -> str:
+    """The profile that runs use unless told otherwise."""
+    return Settings.from_env().profile
+
+
+def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, Any]:
+    """Identity, ownership, retries, time-outs and callbacks of `<kind>__<family>`."""
+    start = spec.schedule.start
+    owner_args: dict[str, Any] = {
+        "owner": spec.owner.team,
+        "retries": 2,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=10),
+        "execution_timeout": LIGHT_TIMEOUT,
+        "on_failure_callback": on_failure,
+    }
+    if spec.owner.email:
+        owner_args["email"] = [spec.owner.email]
+    return {
+        "dag_id": f"{kind}__{spec.family}",
+        "dag_display_name": f"{kind}: {spec.title}",
+        "description": description,
+        "start_date": datetime(start.year, start.month, start.day, tzinfo=UTC),
+        "max_active_runs": 1,
+        "default_args": owner_args,
+        "tags": ["windtunnel", kind, spec.family, *spec.tags],
+    }

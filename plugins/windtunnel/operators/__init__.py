@@ -1,0 +1,1 @@
+"""Operators: steps in pods, and rollout stages."""

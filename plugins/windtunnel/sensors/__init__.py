@@ -1,0 +1,1 @@
+"""Sensors that wait on the triggerer, not in a worker."""

@@ -1,0 +1,1 @@
+"""Light tasks: the decisions between the steps. Each calls one function of the library."""

@@ -1,0 +1,183 @@
+"""The light tasks of `train__<family>`: what to do, which hyperparameters, and what becomes of the candidate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import XComArg, get_current_context
+
+from include.settings import Settings
+from include.spec import FamilySpec
+from include.steps.fingerprint import fingerprint
+from plugins.windtunnel.runs import run_actor, run_name, run_params, run_spec
+from plugins.windtunnel.schedule import candidate_asset
+
+
+def plan_run(family: str) -> dict[str, Any]:
+    """Fixes what the run works on: validated parameters, interval, source, and the champion to compare with."""
+    from include.release import candidate
+
+    context = get_current_context()
+    params, spec = run_params(context), run_spec(context, family)
+    plan = {
+        "run": run_name(context),
+        "source": params.source or spec.data.source,
+        "since": params.since.isoformat() if params.since else None,
+        "until": params.until.isoformat() if params.until else None,
+        "seed": params.seed,
+        "attempt": params.attempt,
+        "adjust": params.adjust,
+        "releasable": params.releasable,
+        "reason": params.reason,
+        "champion": candidate.champion(Settings.from_env(), family),
+    }
+    print(f"plan: {plan}")
+    return plan
+
+
+def plan_sweep(family: str, plan: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry per sweep worker; all share a study that is named by what it searches on."""
+    spec = run_spec(get_current_context(), family)
+    inputs = {
+        "dataset_version": dataset["dataset_version"],
+        "dataset_digest": dataset["dataset_digest"],
+        "trials": spec.sweep.trials,
+        "seed": plan["seed"],
+        "adjust": plan["adjust"],
+    }
+    parts = spec.model_dump(mode="json", include={"model", "hyperparameters", "trainer", "sweep"})
+    study = f"{family}-{dataset['dataset_version']}-{fingerprint(inputs=inputs, spec=parts)[:10]}"
+    return [{**inputs, "study": study} for _ in range(min(spec.sweep.workers, spec.sweep.trials))]
+
+
+def choose(family: str, plan: dict[str, Any], dataset: dict[str, Any], sweep: list[dict[str, Any]]) -> dict[str, Any]:
+    """The hyperparameters for the final training: the study's best trial, never worse than the spec's defaults."""
+    from include.training.sweep import best_hyperparameters
+
+    study = next(iter(sweep))["study"]
+    best = best_hyperparameters(Settings.from_env(), study, run_spec(get_current_context(), family))
+    print(f"best of study {study}: {best}")
+    return {
+        "dataset_version": dataset["dataset_version"],
+        "dataset_digest": dataset["dataset_digest"],
+        "seed": plan["seed"],
+        "hyperparameters": best["hyperparameters"],
+        "study": study,
+        "value": best["value"],
+    }
+
+
+def baselines(spec: FamilySpec) -> list[str]:
+    """Models without training that gates or the bootstrap refer to (champion and zero-shot are always there)."""
+    named = {gate.reference for gate in spec.evaluation.gates if gate.reference} | {spec.release.bootstrap}
+    return sorted(name for name in named if name and name not in {"champion", "zero_shot"})
+
+
+def next_attempt(plan: XComArg, decision: XComArg) -> dict[str, Any]:
+    """The conf of the next round: the same work with what the gate adjusted."""
+    keep = ("profile", "source", "since", "until", "seed", "trials", "releasable")
+    conf: dict[str, Any] = {name: f"{{{{ params.{name} }}}}" for name in keep}
+    return {
+        **conf,
+        "since": plan["since"],
+        "until": plan["until"],
+        "releasable": plan["releasable"],
+        "attempt": "{{ params.attempt + 1 }}",
+        "adjust": decision["adjust"],
+        "reason": plan["reason"],
+    }
+
+
+def gate(
+    family: str, plan: dict[str, Any], dataset: dict[str, Any], fit: dict[str, Any], evaluation: dict[str, Any]
+) -> dict[str, Any]:
+    """Judges the candidate by the spec's gates; the decision and its input are stored and can be replayed."""
+    from include.release import candidate
+
+    decision = candidate.judge_candidate(
+        Settings.from_env(),
+        run_spec(get_current_context(), family),
+        run=plan["run"],
+        dataset=dataset,
+        fit=fit,
+        evaluation=evaluation,
+        attempt=plan["attempt"],
+        backfill=not plan["releasable"],
+        at=datetime.now(UTC),
+    )
+    for reason in decision["why"]:
+        print(f"gate: {reason}")
+    print(f"verdict: {decision['verdict']}, next: {decision['next']}")
+    return decision
+
+
+def follow_verdict(decision: dict[str, Any]) -> str:
+    """Branch: `register`, `retry` or `archive`."""
+    return str(decision["next"])
+
+
+def register(
+    family: str,
+    plan: dict[str, Any],
+    dataset: dict[str, Any],
+    chosen: dict[str, Any],
+    fit: dict[str, Any],
+    evaluation: dict[str, Any],
+    decision: dict[str, Any],
+) -> dict[str, Any]:
+    """Registers the candidate (MLflow, version, ledger); once, however often the task is tried."""
+    from include.release import candidate
+
+    context = get_current_context()
+    return candidate.register_candidate(
+        Settings.from_env(),
+        run_spec(context, family),
+        run=plan["run"],
+        actor=run_actor(context),
+        dataset=dataset,
+        sweep={key: chosen[key] for key in ("study", "hyperparameters", "value", "seed")},
+        fit=fit,
+        evaluation=evaluation,
+        decision=decision,
+        backfill=not plan["releasable"],
+        at=datetime.now(UTC),
+    )
+
+
+def may_announce(registered: dict[str, Any]) -> bool:
+    """Whether the registered candidate may be released: a backfill's and a repeated one may not."""
+    if not registered["releasable"]:
+        print(f"{registered['model_version']} was built for comparison only: it is not announced")
+    return bool(registered["releasable"])
+
+
+def announce(family: str, registered: dict[str, Any]) -> None:
+    """Emits the candidate's asset event, which starts the release."""
+    context = get_current_context()
+    params = run_params(context)
+    context["outlet_events"][candidate_asset(family)].extra = {
+        "model_version": registered["model_version"],
+        "digest": registered["digest"],
+        "profile": params.profile,
+        "reason": params.reason,
+    }
+
+
+def archive(
+    family: str, plan: dict[str, Any], fit: dict[str, Any], evaluation: dict[str, Any], decision: dict[str, Any]
+) -> dict[str, Any]:
+    """Keeps the failed candidate's record, and says why it will not fly."""
+    from include.release import candidate
+
+    context = get_current_context()
+    return candidate.archive_candidate(
+        Settings.from_env(),
+        run_spec(context, family),
+        run=plan["run"],
+        actor=run_actor(context),
+        fit=fit,
+        evaluation=evaluation,
+        decision=decision,
+        at=datetime.now(UTC),
+    )

@@ -1,0 +1,34 @@
+"""Shared fixtures: every test has a Windtunnel of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.settings import Settings
+from include.store.database import open_database
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings of an empty installation in a temporary folder; the environment of subprocesses agrees with them."""
+    home = tmp_path / "windtunnel"
+    for name in [name for name in os.environ if name.startswith("WINDTUNNEL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("WINDTUNNEL_HOME", str(home))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    made = Settings.from_env()
+    for name, value in made.to_env().items():
+        monkeypatch.setenv(name, value)
+    yield made
+    open_database.cache_clear()

@@ -1,0 +1,165 @@
+"""Local pods keep the contract of a pod: found again, logged, stopped whole, never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from include.pods.contract import PodPhase, PodSpec
+from include.pods.local import LocalPodRunner, pod_name
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> LocalPodRunner:
+    return LocalPodRunner(tmp_path / "pods")
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code]
+
+
+def wait_for(runner: LocalPodRunner, name: str, phase: PodPhase, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while runner.status(name).phase is not phase:
+        assert time.monotonic() < deadline, f"{name} is {runner.status(name)}, not {phase}"
+        time.sleep(0.02)
+
+
+def supervisor_pid(tmp_path: Path, name: str) -> int:
+    return int((tmp_path / "pods" / name / "ready").read_text())
+
+
+def marked_processes(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if mark in (process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def test_a_pod_that_was_never_started_is_absent(runner: LocalPodRunner) -> None:
+    assert runner.status("nothing").phase is PodPhase.ABSENT
+    assert runner.logs("nothing", 0) == b""
+
+
+def test_exit_status_and_log_are_kept(runner: LocalPodRunner) -> None:
+    runner.start(PodSpec("p", python("print('hello'); raise SystemExit(3)")))
+    wait_for(runner, "p", PodPhase.FAILED)
+    assert runner.status("p").exit_code == 3
+    assert runner.logs("p", 0) == b"hello\n"
+    assert runner.logs("p", 2) == b"llo\n"
+
+
+def test_a_running_pod_is_found_and_not_started_twice(runner: LocalPodRunner) -> None:
+    spec = PodSpec("p", python("import time; time.sleep(30)"))
+    assert runner.start(spec) is True
+    assert LocalPodRunner(runner._folder).start(spec) is False
+    runner.stop("p")
+    assert runner.status("p").exit_code == 128 + signal.SIGTERM
+
+
+def test_many_starters_make_one_process(runner: LocalPodRunner, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    spec = PodSpec("p", python(f"import time; open({str(out)!r}, 'a').write('x'); time.sleep(2)"))
+    with ThreadPoolExecutor(8) as pool:
+        started = list(pool.map(lambda _: runner.start(spec), range(8)))
+    wait_for(runner, "p", PodPhase.SUCCEEDED)
+    assert started.count(True) == 1
+    assert out.read_text() == "x"
+
+
+def test_an_ended_pod_is_replaced_and_its_old_log_kept(runner: LocalPodRunner, tmp_path: Path) -> None:
+    runner.start(PodSpec("p", python("print('first'); raise SystemExit(1)")))
+    wait_for(runner, "p", PodPhase.FAILED)
+    assert runner.start(PodSpec("p", python("print('second')"))) is True
+    wait_for(runner, "p", PodPhase.SUCCEEDED)
+    assert runner.logs("p", 0) == b"second\n"
+    assert (tmp_path / "pods" / "p" / "log.previous").read_bytes() == b"first\n"
+
+
+def test_stopping_ends_grandchildren_in_sessions_of_their_own(runner: LocalPodRunner) -> None:
+    mark = f"mark-{time.time_ns()}"
+    code = (
+        "import subprocess, sys, time\n"
+        "command = [sys.executable, '-S', '-c', 'import time; time.sleep(60)']\n"
+        f"subprocess.Popen([*command, {mark!r}], start_new_session=True)\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    runner.start(PodSpec("p", python(code)))
+    deadline = time.monotonic() + 10
+    while b"up" not in runner.logs("p", 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert marked_processes(mark)
+    runner.stop("p")
+    assert not [process for process in marked_processes(mark) if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_pod_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.pods.local._GRACE_SECONDS", 0.5)
+    runner = LocalPodRunner(tmp_path / "pods")
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    runner.start(PodSpec("p", python(code)))
+    while b"up" not in runner.logs("p", 0):
+        time.sleep(0.02)
+    runner.stop("p", 0.5)
+    assert runner.status("p").exit_code == 128 + signal.SIGKILL
+
+
+def test_killing_the_supervisor_kills_the_pod_and_shows_as_lost(runner: LocalPodRunner, tmp_path: Path) -> None:
+    mark = f"mark-{time.time_ns()}"
+    runner.start(PodSpec("p", [*python("import time; time.sleep(60)"), mark]))
+    os.kill(supervisor_pid(tmp_path, "p"), signal.SIGKILL)
+    wait_for(runner, "p", PodPhase.LOST)
+    time.sleep(0.2)
+    assert not [process for process in marked_processes(mark) if process.status() != psutil.STATUS_ZOMBIE]
+    assert runner.start(PodSpec("p", python("pass"))) is True
+    wait_for(runner, "p", PodPhase.SUCCEEDED)
+
+
+def test_the_pod_outlives_the_process_that_started_it(runner: LocalPodRunner, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from include.pods.local import LocalPodRunner\n"
+        "from include.pods.contract import PodSpec\n"
+        "import os, signal\n"
+        f"LocalPodRunner(Path({str(tmp_path / 'pods')!r})).start(PodSpec('p', ['sleep', '1']))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert runner.status("p").phase is PodPhase.RUNNING
+    wait_for(runner, "p", PodPhase.SUCCEEDED)
+
+
+def test_a_command_that_does_not_exist_fails_with_a_log(runner: LocalPodRunner) -> None:
+    runner.start(PodSpec("p", ["/no/such/program"]))
+    wait_for(runner, "p", PodPhase.FAILED)
+    assert runner.status("p").exit_code == 127
+    assert b"cannot start /no/such/program" in runner.logs("p", 0)
+
+
+def test_names_are_safe_and_differ_for_different_work() -> None:
+    first, second = (
+        pod_name("train__x", "manual__2026-11-02T00:00:00+00:00", "fit", -1),
+        pod_name("train__x", "m", "fit", 0),
+    )
+    assert first != second
+    assert all(char.isalnum() or char == "-" for char in first)
+    assert len(pod_name("x" * 500)) <= 63
+
+
+def test_prune_removes_only_what_ended(runner: LocalPodRunner) -> None:
+    runner.start(PodSpec("done", python("pass")))
+    runner.start(PodSpec("busy", python("import time; time.sleep(30)")))
+    wait_for(runner, "done", PodPhase.SUCCEEDED)
+    assert runner.prune(0, time.time() + 10) == 1
+    assert runner.status("busy").phase is PodPhase.RUNNING
+    runner.stop("busy")

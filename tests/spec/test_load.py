@@ -1,0 +1,146 @@
+"""A wrong spec is refused with the file, the line and the field; a right one is frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from include.errors import UserError
+from include.spec import SpecError, load_family, profile_names
+from include.spec.resolve import parse_params
+
+GOOD = """\
+family: toy
+title: Toy
+description: A toy.
+owner: {team: toys}
+code: include.families.compliance_qa.family:ComplianceQA
+data:
+  suite: compliance_qa
+  tables:
+    questions: {key: question_id}
+split: {table: questions, by: question_id, train: 0.8, validation: 0.1, test: 0.1}
+sweep:
+  metric: map_at_10
+  space:
+    learning_rate: {kind: float, low: 1.0e-5, high: 1.0e-4, log: true}
+evaluation:
+  gates:
+    - {name: floor, metric: recall_at_10, operator: gte, threshold: 0.5}
+release:
+  stages:
+    - {name: shadow, traffic: 0.0, shadow: true, min_seconds: 1, max_seconds: 10}
+    - {name: full, traffic: 1.0, min_seconds: 1, max_seconds: 10}
+profiles:
+  quick:
+    sweep: {trials: 2}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "family.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def change(root: Path, old: str, new: str) -> None:
+    path = root / "toy" / "family.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def problem(root: Path, profile: str = "default") -> dict[str, object]:
+    with pytest.raises(SpecError) as caught:
+        load_family("toy", profile, root)
+    return caught.value.fields["problems"][0]
+
+
+def test_a_good_spec_loads_and_is_frozen(root: Path) -> None:
+    spec = load_family("toy", root=root)
+    assert spec.sweep.trials == 8
+    assert spec.hyperparameters["learning_rate"] > 0, "defaults of the family's own models are filled in"
+    with pytest.raises(ValidationError):
+        spec.family = "other"  # type: ignore[misc]
+
+
+def test_a_profile_overrides_key_by_key(root: Path) -> None:
+    spec = load_family("toy", "quick", root)
+    assert spec.sweep.trials == 2
+    assert spec.sweep.metric == "map_at_10"
+    assert profile_names(root / "toy" / "family.yaml") == ["default", "quick"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "message"),
+    [
+        ("title: Toy", "titel: Toy", 2, "titel", "unknown key"),
+        ("title: Toy\n", "", 1, "title", "required"),
+        ("threshold: 0.5", "threshold: high", 17, "evaluation.gates.0.threshold", "number"),
+        ("low: 1.0e-5", "low: 1.0", 14, "sweep.space.learning_rate", "above high"),
+        ("low: 1.0e-5", "lwo: 1.0e-5", 14, "sweep.space.learning_rate.lwo", "unknown key"),
+        ("operator: gte", "operator: at_least", 17, "evaluation.gates.0.operator", "gt"),
+        ("learning_rate: {kind", "learning_rat: {kind", 14, "sweep.space.learning_rat", "no hyperparameter"),
+        ("train: 0.8", "train: 0.9", 10, "split", "must be 1"),
+        ("traffic: 1.0", "traffic: 0.5", 19, "release", "all traffic"),
+        ("family: toy", "family: game", 1, "family", "must be the same"),
+        ("title: Toy", "title: Toy\ntitle: Twice", 3, "", "given twice"),
+        ("table: questions, by", "table: answers, by", 1, "", "not among data.tables"),
+        ("code: include.families.compliance_qa", "code: include.families.nowhere", 5, "code", "no module"),
+    ],
+)
+def test_a_wrong_spec_names_line_and_field(root: Path, old: str, new: str, line: int, field: str, message: str) -> None:
+    change(root, old, new)
+    found = problem(root)
+    assert (found["line"], found["field"]) == (line, field)
+    assert message in str(found["message"])
+
+
+def test_an_error_in_a_profile_points_into_the_profile(root: Path) -> None:
+    change(root, "sweep: {trials: 2}", "sweep: {trials: many}")
+    load_family("toy", root=root)
+    found = problem(root, "quick")
+    assert (found["line"], found["field"]) == (23, "sweep.trials")
+
+
+def test_an_unknown_profile_and_family_are_named(root: Path) -> None:
+    assert "known: default, quick" in str(problem(root, "fast")["message"])
+    with pytest.raises(SpecError, match="known families: toy"):
+        load_family("toys", root=root)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"- a list", b"a: [1, 2", b"\xff\xfe\x00", b"a: b: c", b"!!python/object:os.system {}"]
+)
+def test_garbage_is_a_spec_error(root: Path, content: bytes) -> None:
+    (root / "toy" / "family.yaml").write_bytes(content)
+    with pytest.raises(SpecError) as caught:
+        load_family("toy", root=root)
+    assert "family.yaml" in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+def test_every_problem_is_listed_at_once(root: Path) -> None:
+    change(root, "title: Toy", "titel: Toy")
+    change(root, "metric: map_at_10", "metrik: map_at_10")
+    with pytest.raises(SpecError) as caught:
+        load_family("toy", root=root)
+    assert {p["field"] for p in caught.value.fields["problems"]} == {"titel", "title", "sweep.metrik", "sweep.metric"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seed": -1},
+        {"seed": "x"},
+        {"colour": 1},
+        {"since": "yesterday"},
+        {"since": "2026-02-02", "until": "2026-02-01"},
+    ],
+)
+def test_wrong_run_parameters_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="what to do"):
+        parse_params(values)
