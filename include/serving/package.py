@@ -11,12 +11,12 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from include.errors import WindtunnelError
 from include.steps.fingerprint import file_digest, fingerprint
-from include.store.objects import ObjectStore
+from include.store.objects import ObjectNotFound, ObjectStore
 
 PACKAGE_FILE = "package.json"
 SAFE_SUFFIXES = frozenset({".onnx", ".json", ".npy", ".npz", ".parquet", ".safetensors", ".txt"})
@@ -60,7 +60,9 @@ def seal(folder: Path, family: str, code: str, facts: dict[str, Any]) -> Package
         name = path.relative_to(folder).as_posix()
         if path.suffix not in SAFE_SUFFIXES:
             allowed = ", ".join(sorted(SAFE_SUFFIXES))
-            raise PackageError(f"{name} may not be in a model package", where=str(folder), hint=f"allowed kinds: {allowed}")
+            raise PackageError(
+                f"{name} may not be in a model package", where=str(folder), hint=f"allowed kinds: {allowed}"
+            )
         files[name] = (file_digest(path), path.stat().st_size)
     if not files:
         raise PackageError("the model package is empty", where=str(folder), hint="the family's export wrote no file")
@@ -72,10 +74,33 @@ def seal(folder: Path, family: str, code: str, facts: dict[str, Any]) -> Package
 
 
 def read_package(folder: Path) -> Package:
-    """The package in `folder`, as its `package.json` says; contents are not checked (see `verify`)."""
-    record = json.loads((folder / PACKAGE_FILE).read_text())
-    files = {name: (str(entry[0]), int(entry[1])) for name, entry in record["files"].items()}
-    return Package(record["digest"], record["family"], record["code"], files, record["facts"])
+    """The package in `folder`, as its `package.json` says; contents are not checked (see `verify`).
+
+    Raises:
+        PackageError: There is no readable `package.json`, or it names files that may not be in a package.
+    """
+    path = folder / PACKAGE_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        files = {str(name): (str(digest), int(size)) for name, (digest, size) in record["files"].items()}
+        package = Package(
+            str(record["digest"]), str(record["family"]), str(record["code"]), files, dict(record["facts"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PackageError(
+            f"{PACKAGE_FILE} cannot be read: {type(error).__name__}", where=str(path), hint="export the model again"
+        ) from error
+    for name in files:
+        if not _is_safe(name):
+            raise PackageError(f"{name!r} may not be in a model package", where=str(path), hint="do not load it")
+    return package
+
+
+def _is_safe(name: str) -> bool:
+    """Whether `name` is a plain relative path (it must not lead out of the folder) of a kind that is only data."""
+    path = PurePosixPath(name)
+    plain = path.as_posix() == name and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    return plain and path.suffix in SAFE_SUFFIXES and path.name != PACKAGE_FILE
 
 
 def verify(folder: Path, digest: str) -> Package:
@@ -86,11 +111,15 @@ def verify(folder: Path, digest: str) -> Package:
     """
     package = read_package(folder)
     if package.digest != digest or _digest(package.family, package.code, package.files) != digest:
-        raise PackageError(f"the package is not {digest[:12]}", where=str(folder), hint="do not serve it; export it again")
+        raise PackageError(
+            f"the package is not {digest[:12]}", where=str(folder), hint="do not serve it; export it again"
+        )
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {PACKAGE_FILE}
     if present != set(package.files):
         odd = ", ".join(sorted(present ^ set(package.files)))
-        raise PackageError(f"files missing or too many: {odd}", where=str(folder), hint="do not serve it; export it again")
+        raise PackageError(
+            f"files missing or too many: {odd}", where=str(folder), hint="do not serve it; export it again"
+        )
     for name, (expected, _) in package.files.items():
         if file_digest(folder / name) != expected:
             raise PackageError(f"{name} was altered", where=str(folder), hint="do not serve it; export it again")
@@ -109,33 +138,45 @@ def publish(store: ObjectStore, folder: Path) -> str:
 
 
 def fetch(store: ObjectStore, family: str, digest: str, cache: Path) -> Path:
-    """A local folder with the verified package; downloaded once per cache.
+    """A local folder with the verified package; downloaded once per cache, and again when the copy is damaged.
 
     Raises:
         PackageError: The package is not in the store, or not what was registered.
+        StoreError: The store cannot be read.
     """
     target = cache / family / digest
-    if not target.is_dir():
-        prefix = package_prefix(family, digest)
-        cache.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".fetch-", dir=cache))
+    if target.is_dir():
         try:
-            if not store.exists(f"{prefix}/{PACKAGE_FILE}"):
-                raise PackageError(f"there is no package {digest[:12]}", where=store.uri(prefix), hint="was it removed?")
-            store.download(f"{prefix}/{PACKAGE_FILE}", folder / PACKAGE_FILE)
-            for name in read_package(folder).files:
-                store.download(f"{prefix}/{name}", folder / name)
-            verify(folder, digest)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.replace(folder, target)
-            except OSError:  # another process was first; its copy is verified below
-                if not target.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    verify(target, digest)
+            verify(target, digest)
+            return target
+        except PackageError:  # a full disk or a crash may have damaged the copy; the store has the original
+            shutil.rmtree(target, ignore_errors=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".fetch-", dir=cache))
+    try:
+        _download(store, package_prefix(family, digest), folder)
+        verify(folder, digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(folder, target)
+        except OSError:  # another process was first; then its copy serves, if it is right
+            verify(target, digest)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return target
+
+
+def _download(store: ObjectStore, prefix: str, folder: Path) -> None:
+    try:
+        store.download(f"{prefix}/{PACKAGE_FILE}", folder / PACKAGE_FILE)
+        for name in read_package(folder).files:
+            store.download(f"{prefix}/{name}", folder / name)
+    except ObjectNotFound as error:
+        raise PackageError(
+            f"the package is not (or not whole) in the store: {error.message}",
+            where=store.uri(prefix),
+            hint="was it removed? Export the model again, or route to another version",
+        ) from error
 
 
 def _digest(family: str, code: str, files: dict[str, tuple[str, int]]) -> str:

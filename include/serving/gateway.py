@@ -1,0 +1,271 @@
+"""The gateway's core: takes a checked question, answers it by the routing table, and notes what happened.
+
+It knows nothing of HTTP. Everything that a request does not need for its answer (log, shadow, counting for Prometheus)
+happens on other threads.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+from include.errors import FailureKind, WindtunnelError, clip
+from include.families.contract import ModelRuntime
+from include.release.routing import Variant
+from include.serving.batching import Answers, Inputs
+from include.serving.config import GatewayConfig
+from include.serving.feedback import FeedbackBook
+from include.serving.models import LoadedTable, Model, ModelLoader
+from include.serving.predictions import PREDICTION, PredictionLog
+from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
+from include.serving.stats import Lane, Place, Stats
+from include.serving.watcher import LedgerRoutes, RouteSource, Watcher
+from include.serving.wire import RequestError
+from include.settings import Settings
+from include.store.objects import ObjectStore, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A checked request: `inputs` hold `rows` examples for the table's runtime.
+
+    Attributes:
+        unit: Who asks; decides on the variant.
+        version: The model version that the client insists on; None leaves it to the split.
+        started: `perf_counter` when the request came in.
+    """
+
+    table: LoadedTable
+    inputs: Inputs
+    rows: int
+    unit: str
+    version: str | None
+    request_id: str
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer on its way out; `request_ids` has one id per row, for feedback."""
+
+    request_ids: list[str]
+    variant: Variant
+    answers: Answers
+    latency_ms: float
+
+
+class ModelFailed(RequestError):
+    """The model could not answer a valid request."""
+
+
+class Gateway:
+    """All parts of a serving process."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        store: ObjectStore,
+        routes: RouteSource,
+        loader: ModelLoader,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.config = config
+        self.instance = uuid.uuid4().hex[:8]
+        self.started_at = _now()
+        self.stats = Stats()
+        self.log = PredictionLog(store, self.instance, flush_seconds=config.flush_seconds, flush_rows=config.flush_rows)
+        self.watcher = Watcher(routes, loader, self._opened, config.poll_seconds)
+        self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
+        self.shadow = ShadowLane(config.shadow_queue, self._shadow_done)
+        self.turned_away = 0
+        self._pool = pool
+
+    @classmethod
+    def build(cls, config: GatewayConfig, settings: Settings) -> Gateway:
+        """A gateway on an installation's ledger and object store."""
+        store = open_store(settings.store_url)
+        pool = ThreadPoolExecutor(config.workers, thread_name_prefix="model")
+        loader = ModelLoader(store, settings.home / "cache" / "packages", pool, config)
+        return cls(config, store, LedgerRoutes(settings.database_url), loader, pool)
+
+    def start(self) -> None:
+        """Starts the background threads; requests are answered once the first table is loaded."""
+        self.log.start()
+        self.shadow.start()
+        self.watcher.start()
+
+    def stop(self) -> None:
+        """Stops the threads and writes the prediction log; call it when no request is in flight any more.
+
+        Raises:
+            StoreError: The last rows of the prediction log could not be written.
+        """
+        self.watcher.stop()
+        self.shadow.stop()
+        self._pool.shutdown(wait=True)
+        self.log.close()
+
+    def table(self, family: str | None) -> LoadedTable:
+        """The table of `family`, or of the only family there is.
+
+        Raises:
+            RequestError: Nothing serves yet (503), or no such family (404), or it must be named.
+        """
+        tables = self.watcher.tables
+        if not tables:
+            raise RequestError("no model serves yet", status=503, retry_after=2, hint="wait for the first release")
+        if family is None:
+            if len(tables) > 1:
+                raise RequestError(f"say which family: {', '.join(sorted(tables))}", hint="add `family` to the request")
+            return next(iter(tables.values()))
+        found = tables.get(family)
+        if found is None:
+            raise RequestError(
+                f"there is no model family {clip(family, 64)!r} here",
+                status=404,
+                hint=f"served: {', '.join(sorted(tables))}",
+            )
+        return found
+
+    async def ask(self, question: Question) -> Answered:
+        """The answer of the variant that the table assigns (or of the version that the client named).
+
+        Raises:
+            RequestError: No such version (404), too many wait (503).
+            ModelFailed: The model's own code failed (500), or refused the input (422).
+        """
+        table = question.table
+        variant, lane = _chosen(question)
+        model = table.models[variant.digest]
+        place = table.place(variant, lane)
+        try:
+            answers = await model.batcher.submit(question.inputs, question.rows)
+        except RequestError:
+            self.turned_away += 1
+            raise
+        except (
+            Exception
+        ) as error:  # the model's code may raise anything; the client gets a sentence, the ledger a count
+            raise self._failed(question, place, error) from error
+        latency_ms = (perf_counter() - question.started) * 1e3
+        ids = (
+            [question.request_id]
+            if question.rows == 1
+            else [f"{question.request_id}.{row}" for row in range(question.rows)]
+        )
+        self.stats.record(place, latency_ms, failed=False)
+        for row, record in enumerate(answers.records):
+            self.feedback.remember(ids[row], place, record)
+        self._log_rows(place, ids, question.unit, question.inputs, answers, latency_ms, None)
+        if lane is Lane.LIVE and (challenger := table.shadow) is not None:
+            target = table.place(challenger, Lane.SHADOW)
+            self.shadow.offer(Copy(ids, question.unit, question.inputs, target, table.models[challenger.digest]))
+        return Answered(ids, variant, answers, latency_ms)
+
+    def stats_of(self, family: str | None, generation: int | None) -> dict[str, Any]:
+        """What `/v1/stats` shows.
+
+        Raises:
+            RequestError: No such family here, or the generation was never loaded by this process (404).
+        """
+        table = self.table(family)
+        number = table.generation if generation is None else generation
+        shown = self.stats.snapshot(table.family, number)
+        if shown is None:
+            hint = (
+                f"this gateway serves generation {table.generation} since it started at {self.started_at.isoformat()}"
+            )
+            raise RequestError(f"generation {number} of {table.family} was not loaded here", status=404, hint=hint)
+        identity = {
+            "family": table.family,
+            "generation": number,
+            "instance": self.instance,
+            "started_at": self.started_at.isoformat(),
+        }
+        shadow = {"waiting": self.shadow.waiting, "dropped": self.shadow.dropped}
+        rows = {"written": self.log.written, "pending": self.log.pending, "dropped": self.log.dropped}
+        return {**identity, **shown, "shadow_lane": shadow, "prediction_log": rows}
+
+    def _opened(self, table: LoadedTable) -> None:
+        self.stats.open(table.family, table.generation, table.table)
+
+    def _runtime(self, family: str, digest: str) -> ModelRuntime | None:
+        model: Model | None = self.watcher.model(family, digest)
+        return model.runtime if model else None
+
+    def _failed(self, question: Question, place: Place, error: Exception) -> ModelFailed:
+        if isinstance(error, WindtunnelError) and error.kind in {FailureKind.DATA, FailureKind.USER}:
+            return ModelFailed(error.message, status=422, hint=error.hint)  # the input's fault is no error of the model
+        latency_ms = (perf_counter() - question.started) * 1e3
+        self.stats.record(place, latency_ms, failed=True)
+        sentence = f"{type(error).__name__}: {clip(error, 200)}"
+        self._log_rows(place, [question.request_id], question.unit, question.inputs, None, latency_ms, sentence)
+        return ModelFailed("the model failed on this request", status=500, request_id=question.request_id)
+
+    def _shadow_done(self, outcome: ShadowOutcome) -> None:
+        copy = outcome.copy
+        self.stats.record(copy.place, outcome.latency_ms, failed=outcome.answers is None)
+        if outcome.answers is not None:
+            for request_id, record in zip(copy.request_ids, outcome.answers.records, strict=True):
+                self.feedback.shadow(request_id, copy.place, record)
+        self._log_rows(
+            copy.place, copy.request_ids, copy.unit, copy.inputs, outcome.answers, outcome.latency_ms, outcome.error
+        )
+
+    def _log_rows(
+        self,
+        place: Place,
+        ids: list[str],
+        unit: str,
+        inputs: Inputs,
+        answers: Answers | None,
+        latency_ms: float,
+        error: str | None,
+    ) -> None:
+        at = _now().isoformat()
+        for row, request_id in enumerate(ids):
+            self.log.add(
+                {
+                    "kind": PREDICTION,
+                    "request_id": request_id,
+                    "at": at,
+                    "family": place.family,
+                    "version": place.version,
+                    "digest": place.digest,
+                    "role": place.role,
+                    "generation": place.generation,
+                    "shadow": place.lane is Lane.SHADOW,
+                    "direct": place.lane is Lane.DIRECT,
+                    "unit_id": unit,
+                    "inputs": {name: values[row] for name, values in inputs.items()},
+                    "outputs": answers.records[row] if answers else None,
+                    "latency_ms": round(latency_ms, 3),
+                    "error": error,
+                }
+            )
+
+
+def _chosen(question: Question) -> tuple[Variant, Lane]:
+    if question.version is None:
+        return question.table.assigned(question.unit), Lane.LIVE
+    variant = question.table.with_version(question.version)
+    if variant is None:
+        loaded = ", ".join(variant.version for variant in question.table.table.variants)
+        raise RequestError(
+            f"version {clip(question.version, 64)!r} is not loaded", status=404, hint=f"loaded: {loaded}"
+        )
+    return variant, Lane.DIRECT
+
+
+def new_request_id() -> str:
+    """A request id that cannot be guessed: whoever knows it may label the answer."""
+    return os.urandom(16).hex()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

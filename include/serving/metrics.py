@@ -1,0 +1,92 @@
+"""Prometheus metrics, made from the gateway's own counts when they are asked for: a request pays nothing for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from include.serving.gateway import Gateway
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 10_000.0)
+_VARIANT = ["family", "role", "version", "lane"]
+
+
+def exposition(gateway: Gateway) -> bytes:
+    """The metrics in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_GatewayCollector(gateway))
+    return generate_latest(registry)
+
+
+class _GatewayCollector(Collector):
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._variants()
+        yield from self._tables()
+        yield from self._process()
+
+    def _variants(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("windtunnel_requests", "Requests answered or failed.", labels=_VARIANT)
+        errors = CounterMetricFamily("windtunnel_errors", "Requests on which the model failed.", labels=_VARIANT)
+        labels = CounterMetricFamily("windtunnel_labels", "Answers held against a truth.", labels=_VARIANT)
+        latency = HistogramMetricFamily("windtunnel_latency_seconds", "Time from request to answer.", labels=_VARIANT)
+        for cell in self._gateway.stats.totals():
+            place = cell.place
+            names = [place.family, place.role.value, place.version, place.lane.value]
+            requests.add_metric(names, cell.requests)
+            errors.add_metric(names, cell.errors)
+            labels.add_metric(names, cell.labels)
+            buckets = [(f"{bound / 1e3:g}", float(cell.latency.up_to(bound))) for bound in _BOUNDS_MS]
+            latency.add_metric(names, [*buckets, ("+Inf", float(cell.latency.total))], cell.latency.total_ms / 1e3)
+        yield from (requests, errors, labels, latency)
+
+    def _tables(self) -> Iterator[Metric]:
+        generation = GaugeMetricFamily(
+            "windtunnel_route_generation", "Generation of the routing table that serves.", labels=["family"]
+        )
+        share = GaugeMetricFamily(
+            "windtunnel_route_challenger_share", "Share of units that the challenger answers.", labels=["family"]
+        )
+        failed = GaugeMetricFamily(
+            "windtunnel_route_failed", "1 where a newer generation could not be loaded.", labels=["family"]
+        )
+        watcher = self._gateway.watcher
+        for family, table in watcher.tables.items():
+            generation.add_metric([family], table.generation)
+            share.add_metric([family], table.table.challenger_share)
+            failed.add_metric([family], float(family in watcher.failed))
+        yield from (generation, share, failed)
+        yield GaugeMetricFamily(
+            "windtunnel_ledger_up", "1 while the ledger can be read.", value=float(not watcher.ledger_error)
+        )
+
+    def _process(self) -> Iterator[Metric]:
+        gateway = self._gateway
+        models = gateway.watcher.models
+        rows = CounterMetricFamily("windtunnel_prediction_log_rows", "Rows of the prediction log.", labels=["outcome"])
+        rows.add_metric(["written"], gateway.log.written)
+        rows.add_metric(["dropped"], gateway.log.dropped)
+        yield rows
+        yield GaugeMetricFamily(
+            "windtunnel_prediction_log_pending", "Rows not yet in the store.", value=gateway.log.pending
+        )
+        yield CounterMetricFamily(
+            "windtunnel_shadow_dropped", "Copies that did not fit the shadow queue.", value=gateway.shadow.dropped
+        )
+        yield CounterMetricFamily(
+            "windtunnel_turned_away", "Requests refused because too many waited.", value=gateway.turned_away
+        )
+        yield GaugeMetricFamily(
+            "windtunnel_model_calls", "Calls of the models that are loaded.", value=sum(m.batcher.calls for m in models)
+        )
+        yield GaugeMetricFamily(
+            "windtunnel_model_rows", "Rows in those calls.", value=sum(m.batcher.rows for m in models)
+        )

@@ -1,0 +1,128 @@
+"""Models that are loaded, and the routing tables over them. Immutable: a change of traffic makes new tables.
+
+A request takes the table of its family once and keeps it to the end, so a swap never touches a request in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from include.families.contract import ModelRuntime, load_code
+from include.release.routing import RoutingTable, Variant, assign
+from include.serving.batching import Batcher, ModelError, answer
+from include.serving.config import GatewayConfig
+from include.serving.package import PackageError, fetch, read_package
+from include.serving.stats import Lane, Place
+from include.store.objects import ObjectStore
+
+#: A harmless value of each datatype of the Open Inference Protocol, to warm a model up with.
+WARM_VALUES: Mapping[str, Any] = {"BYTES": "warm up", "BOOL": False, "FP16": 0.0, "FP32": 0.0, "FP64": 0.0}
+_WARM_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded and warmed-up package.
+
+    Attributes:
+        shapes: Output name -> shape of one row (empty for a single value), as seen while warming up.
+    """
+
+    digest: str
+    runtime: ModelRuntime
+    batcher: Batcher
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LoadedTable:
+    """A generation of a family's routing table whose models are loaded.
+
+    Attributes:
+        degraded: Why the challenger is missing although the ledger names one; empty when all is as the ledger says.
+    """
+
+    family: str
+    generation: int
+    table: RoutingTable
+    models: Mapping[str, Model]  # by digest
+    degraded: str = ""
+
+    def assigned(self, unit: str) -> Variant:
+        """The variant that answers `unit`."""
+        return assign(self.table, unit)
+
+    def with_version(self, version: str) -> Variant | None:
+        """The loaded variant of this model version."""
+        return next((variant for variant in self.table.variants if variant.version == version), None)
+
+    @property
+    def shadow(self) -> Variant | None:
+        """The challenger, where it works in the champion's shadow."""
+        return self.table.challenger if self.table.shadow else None
+
+    def place(self, variant: Variant, lane: Lane) -> Place:
+        """Where answers of `variant` are counted."""
+        return Place(self.family, self.generation, variant.role, variant.version, variant.digest, lane)
+
+
+class ModelLoader:
+    """Makes models from packages in the object store.
+
+    Args:
+        cache: Folder for downloaded packages.
+        pool: Where model calls will run.
+    """
+
+    def __init__(self, store: ObjectStore, cache: Path, pool: Executor, config: GatewayConfig) -> None:
+        self._store = store
+        self._cache = cache
+        self._pool = pool
+        self._config = config
+
+    def load(self, family: str, digest: str) -> Model:
+        """Fetches, verifies, loads and warms up a package.
+
+        Raises:
+            PackageError: The package is missing or altered.
+            Exception: Whatever the family's code raises while it loads or answers the warm-up request.
+        """
+        folder = fetch(self._store, family, digest, self._cache)
+        package = read_package(folder)
+        if package.family != family:
+            raise PackageError(
+                f"the package is one of {package.family!r}", where=str(folder), hint="the routing table is wrong"
+            )
+        runtime = load_code(package.code).load(folder)
+        shapes = _warm_up(runtime)
+        config = self._config
+        batcher = Batcher(
+            runtime, self._pool, workers=config.workers, max_rows=config.max_batch, max_waiting=config.max_waiting
+        )
+        return Model(digest, runtime, batcher, shapes)
+
+
+def _warm_up(runtime: ModelRuntime) -> dict[str, tuple[int, ...]]:
+    """Makes the first calls, which are slow, before a client does; returns the shapes of the outputs."""
+    inputs = {name: [WARM_VALUES.get(datatype, 0)] for name, datatype in runtime.inputs.items()}
+    for _ in range(_WARM_ROUNDS):
+        answers = answer(runtime, inputs, 1)
+    unknown = runtime.outputs.keys() - answers.outputs.keys()
+    if unknown:
+        raise ModelError(f"the model promises outputs that it does not give: {', '.join(sorted(unknown))}")
+    return {name: shape_of(answers.outputs[name][0]) for name in runtime.outputs}
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of nested lists; () for a plain value."""
+    shape: list[int] = []
+    while isinstance(value, (list, tuple)):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)

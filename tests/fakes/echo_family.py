@@ -1,0 +1,85 @@
+"""A family without machine learning: its models echo the question, as fast, slow or broken as a test wants them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from include.errors import DataError
+from include.serving.package import publish, seal
+from include.store.objects import ObjectStore
+
+CODE = "tests.fakes.echo_family:EchoFamily"
+CONFIG = "echo.json"
+
+
+class EchoRuntime:
+    """Answers `<name>: <question>`.
+
+    Settings in `echo.json`: `name`; `latency_ms` per call and `row_ms` per row; `fail_on`, `refuse_on`: a text in the
+    question that makes the call raise; `passages`: what it cites; `load_error`: raised while loading.
+    """
+
+    inputs: Mapping[str, str] = {"question": "BYTES"}
+    outputs: Mapping[str, str] = {"answer": "BYTES", "passage_ids": "BYTES", "score": "FP32"}
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.batches: list[int] = []
+        self._lock = threading.Lock()
+
+    def predict(self, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        questions = inputs["question"]
+        with self._lock:
+            self.batches.append(len(questions))
+        seconds = (self.settings.get("latency_ms", 0) + self.settings.get("row_ms", 0) * len(questions)) / 1e3
+        if seconds:
+            time.sleep(seconds)
+        for question in questions:
+            if self.settings.get("fail_on", "\0") in question:
+                raise RuntimeError("the echo broke")
+            if self.settings.get("refuse_on", "\0") in question:
+                raise DataError("the echo does not like this question")
+        name = self.settings.get("name", "echo")
+        passages = self.settings.get("passages", ["1:1", "1:2"])
+        return {
+            "answer": [f"{name}: {question}" for question in questions],
+            "passage_ids": [list(passages) for _ in questions],
+            "score": [float(len(question)) for question in questions],
+        }
+
+    def answer(self, outputs: Mapping[str, list[Any]], index: int) -> dict[str, Any]:
+        passages = outputs["passage_ids"][index]
+        return {
+            "answer": outputs["answer"][index],
+            "citations": [{"passage": passage, "text": f"text of {passage}"} for passage in passages],
+            "passages": passages,
+            "score": outputs["score"][index],
+        }
+
+    def label(self, record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float]:
+        gold = truth["citations"]
+        return {"hit_at_1": float(record["passages"][0] in gold)}
+
+
+class EchoFamily:
+    """Only the serving half of a family."""
+
+    def load(self, folder: Path) -> EchoRuntime:
+        settings = json.loads((folder / CONFIG).read_text())
+        if "load_error" in settings:
+            raise RuntimeError(settings["load_error"])
+        return EchoRuntime(settings)
+
+
+def echo_package(store: ObjectStore, folder: Path, family: str = "echo", **settings: Any) -> str:
+    """Publishes an echo model with these settings and returns its digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps(settings, sort_keys=True))
+    package = seal(folder, family, CODE, {})
+    publish(store, folder)
+    return package.digest

@@ -1,0 +1,129 @@
+"""A real ledger, a real store, echo models, and gateways as processes on real sockets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from include.release.ledger import Ledger
+from include.release.routing import Role, RoutingTable, Variant
+from include.settings import PROJECT_ROOT, Settings
+from include.store.database import open_database
+from include.store.objects import ObjectStore, open_store
+from tests.fakes.echo_family import echo_package
+
+FAMILY = "echo"
+
+
+@dataclass
+class World:
+    """An installation with echo models in its store; `route` is what a release would do."""
+
+    settings: Settings
+    store: ObjectStore
+    ledger: Ledger
+    folder: Path
+    generations: dict[str, int] = field(default_factory=dict)
+
+    def model(self, version: str, role: Role = Role.CHAMPION, family: str = FAMILY, **settings: Any) -> Variant:
+        """A published model whose answers begin with its version."""
+        folder = self.folder / f"{family}-{version}-{time.monotonic_ns()}"
+        return Variant(role=role, version=version, digest=echo_package(self.store, folder, family, name=version, **settings))
+
+    def route(self, champion: Variant, challenger: Variant | None = None, family: str = FAMILY, **fields: Any) -> int:
+        """Makes this the family's routing table; returns the generation."""
+        table = RoutingTable(
+            champion=champion.model_copy(update={"role": Role.CHAMPION}),
+            challenger=challenger.model_copy(update={"role": Role.CHALLENGER}) if challenger else None,
+            **fields,
+        )
+        expected = self.generations.get(family, 0)
+        at = datetime.now(UTC)
+        self.generations[family] = self.ledger.swap_route(family, expected, table, reason="test", actor="test", at=at)
+        return self.generations[family]
+
+
+@dataclass
+class RunningGateway:
+    """A gateway process and a client of it."""
+
+    process: subprocess.Popen[str]
+    url: str
+    client: httpx.Client
+
+    def ask(self, question: str = "why?", **fields: Any) -> httpx.Response:
+        return self.client.post("/v1/ask", json={"question": question, **fields})
+
+    def routes(self, family: str = FAMILY) -> dict[str, Any]:
+        return self.client.get("/v1/routes").json().get(family, {})
+
+    def stats(self, **params: Any) -> dict[str, Any]:
+        return self.client.get("/v1/stats", params=params).json()
+
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 15.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, "the gateway died"
+            assert time.monotonic() < deadline, f"did not come true; routes: {self.routes()}"
+            time.sleep(0.02)
+
+    def wait_generation(self, generation: int, family: str = FAMILY) -> None:
+        self.wait_for(lambda: self.routes(family).get("generation") == generation)
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """Sends the signal and returns the exit status."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(timeout=20)
+
+
+@pytest.fixture
+def world(settings: Settings, tmp_path: Path) -> World:
+    engine = open_database(settings.database_url)
+    return World(settings, open_store(settings.store_url), Ledger(engine), tmp_path / "packages")
+
+
+@pytest.fixture
+def start_gateway(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
+    """Starts gateways that end with the test."""
+    running: list[RunningGateway] = []
+
+    def start(*arguments: str, headers: dict[str, str] | None = None, **environ: str) -> RunningGateway:
+        command = [sys.executable, "-m", "include.serving", "--port", "0", *arguments]
+        log = (tmp_path / f"gateway-{len(running)}.log").open("w")
+        env = {**os.environ, **environ}
+        process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().rpartition(" ")[2].replace("0.0.0.0", "127.0.0.1")
+        assert url.startswith("http"), (tmp_path / log.name).read_text()
+        gateway = RunningGateway(process, url, httpx.Client(base_url=url, timeout=20, headers=headers))
+        running.append(gateway)
+        return gateway
+
+    yield start
+    for gateway in running:
+        with suppress(ProcessLookupError):
+            gateway.process.kill()
+        gateway.process.wait()
+
+
+@pytest.fixture
+def gateway(world: World, start_gateway: Callable[..., RunningGateway]) -> RunningGateway:
+    """A gateway that serves version 1.0.0 of the echo family."""
+    generation = world.route(world.model("1.0.0"))
+    started = start_gateway()
+    started.wait_generation(generation)
+    return started
