@@ -49,12 +49,16 @@ def monitor_dag(spec: FamilySpec) -> DAG:
         vote = task(tasks.drift_vote, doc_md="Succeeds when there is drift; skipped when there is none.")(drift.output)
         decision = task(
             tasks.govern,
+            task_id="governor",
             trigger_rule="one_success",
             doc_md="Fires or declines, with reasons.",
         )(family, [volume.output, vote])
-        task(tasks.request_retrain, outlets=[retrain_asset(family)], doc_md="Emits the retrain request.")(
-            family, decision
-        )
+        task(
+            tasks.request_retrain,
+            task_id="request",
+            outlets=[retrain_asset(family)],
+            doc_md="Emits the retrain request, which starts the training DAG.",
+        )(family, decision)
     return dag
 
 

@@ -69,9 +69,9 @@ def release_dag(spec: FamilySpec) -> DAG:
         promoted = task(tasks.promote, pool="release", doc_md="The candidate becomes the champion.")(family, rollout)
         rolled_back = task(
             tasks.roll_back,
+            task_id="rollback",
             pool="release",
             trigger_rule="one_failed",
-            retries=0,
             doc_md="Second net: takes the traffic back when any task failed.",
         )(family, rollout)
         chain(rollout, *steps, promoted)

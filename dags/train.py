@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, task
 
 from include.spec import FamilySpec, load_families
 from plugins.windtunnel.defaults import dag_arguments, default_profile
 from plugins.windtunnel.operators.step import step_class, step_defaults
 from plugins.windtunnel.params import train_params
-from plugins.windtunnel.schedule import candidate_asset, weekly_or_requested
+from plugins.windtunnel.schedule import candidate_asset, retrain_asset, weekly_or_requested
 from plugins.windtunnel.tasks import train as tasks
 
 DOC = """
@@ -49,7 +48,7 @@ def train_dag(spec: FamilySpec) -> DAG:
         doc_md=doc,
         render_template_as_native_obj=True,
     ) as dag:
-        plan = task(tasks.plan_run, doc_md="Fixes parameters, interval and the champion to compare with.")(family)
+        plan = task(tasks.plan_run, task_id="plan", doc_md="Fixes parameters, interval and the champion to compare with.")(family)
         ingest = heavy(
             task_id="ingest",
             family=family,
@@ -118,14 +117,9 @@ def train_dag(spec: FamilySpec) -> DAG:
         announced = task(
             tasks.announce, outlets=[candidate_asset(family)], doc_md="Emits the event that starts the release."
         )(family, registered)
-        retry = TriggerDagRunOperator(
-            task_id="retry",
-            trigger_dag_id=dag.dag_id,
-            trigger_run_id="{{ run_id }}__attempt_{{ params.attempt + 1 }}",
-            conf=tasks.next_attempt(plan, decision),
-            skip_when_already_exists=True,
-            doc_md="The next round, with adjusted parameters.",
-        )
+        retry = task(
+            tasks.retry, outlets=[retrain_asset(family)], doc_md="Asks for the next round, with adjusted parameters."
+        )(family, plan, decision)
         archived = task(tasks.archive, doc_md="Records why the candidate will not fly.")(
             family, plan, fit.output, evaluate.output, decision
         )

@@ -15,7 +15,8 @@ SCHEDULED = "scheduled"
 
 def run_params(context: Mapping[str, Any]) -> RunParams:
     """The run's validated parameters, with what the kind of run decides: interval and releasability."""
-    params = parse_params(dict(context["params"]))
+    request = _trigger_extra(context)  # an automatic retrain works by the parameters of whoever asked for it
+    params = parse_params({**context["params"], **request.get("params", {})})
     kind = run_kind(context)
     if kind == BACKFILL:
         start, end = context.get("data_interval_start"), context.get("data_interval_end")
@@ -24,9 +25,6 @@ def run_params(context: Mapping[str, Any]) -> RunParams:
         return params.model_copy(update={"releasable": False, "reason": params.reason or "backfill"})
     if kind == SCHEDULED:
         return params.model_copy(update={"reason": params.reason or "schedule"})
-    request = _trigger_extra(context)
-    if "profile" in request:  # an automatic retrain works by the profile of the monitor that asked for it
-        params = params.model_copy(update={"profile": str(request["profile"])})
     return params.model_copy(update={"reason": params.reason or str(request.get("reason") or kind)})
 
 

@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.errors import WindtunnelError
-from include.release import engine
 from include.settings import Settings
 from include.spec import load_family
 from plugins.windtunnel.runs import run_actor
@@ -49,6 +48,8 @@ class StageTrigger(BaseTrigger):
         return ("plugins.windtunnel.operators.stage.StageTrigger", arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        from include.release import engine
+
         settings = Settings.from_env()
         spec = load_family(self.family, self.profile)
         while True:
@@ -84,6 +85,8 @@ class StageOperator(BaseOperator):
         self.rollout = rollout
 
     def execute(self, context: Context) -> None:
+        from include.release import engine
+
         settings, profile = Settings.from_env(), self.rollout["profile"]
         spec = load_family(self.family, profile)
         stage = next(stage for stage in spec.release.stages if stage.name == self.stage)
@@ -103,6 +106,8 @@ class StageOperator(BaseOperator):
 
     def conclude(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """The stage has its verdict: go on, or take the traffic back and fail."""
+        from include.release import engine
+
         for reason in event["why"]:
             self.log.info("stage %s: %s", self.stage, reason)
         if event["verdict"] == "PASS":

@@ -1,8 +1,8 @@
 """Runs a heavy step outside of the Airflow worker: in a Kubernetes pod, or as a supervised process of this machine.
 
 Which of the two is configuration (`WINDTUNNEL_POD_RUNNER`); the DAG files do not know. Both write the same run
-document, stream the same log, and return the same small record through XCom. Both find a pod that is still running when Airflow's
-worker died under them.
+document, stream the same log, and return the same small record through XCom. Both find a pod that still runs when
+Airflow's worker died under them.
 """
 
 from __future__ import annotations

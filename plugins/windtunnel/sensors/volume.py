@@ -12,7 +12,6 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.errors import WindtunnelError
-from include.monitoring import volume
 from include.settings import Settings
 from include.spec import load_family
 from plugins.windtunnel.runs import run_spec
@@ -36,6 +35,8 @@ class VolumeTrigger(BaseTrigger):
         return ("plugins.windtunnel.sensors.volume.VolumeTrigger", arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        from include.monitoring import volume
+
         settings = Settings.from_env()
         spec = load_family(self.family, self.profile)
         end = datetime.fromisoformat(self.until)

@@ -60,5 +60,5 @@ def request_retrain(family: str, decision: dict[str, Any]) -> None:
     context["outlet_events"][retrain_asset(family)].extra = {
         "reason": "; ".join(decision["why"]),
         "fingerprint": decision["fingerprint"],
-        "profile": run_params(context).profile,
+        "params": {"profile": run_params(context).profile},
     }

@@ -8,7 +8,6 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.release import engine
 from include.settings import Settings
 from include.spec import load_family
 from plugins.windtunnel.runs import run_actor, run_name
@@ -16,6 +15,8 @@ from plugins.windtunnel.runs import run_actor, run_name
 
 def select(family: str) -> dict[str, Any]:
     """The candidate to release: the newest announced one, or the version that a person asked for."""
+    from include.release import engine
+
     context = get_current_context()
     wanted = _wanted(context)
     spec = load_family(family, wanted["profile"])
@@ -34,6 +35,8 @@ def select(family: str) -> dict[str, Any]:
 
 def promote(family: str, rollout: dict[str, Any]) -> dict[str, Any]:
     """Every stage was passed: the candidate is the champion."""
+    from include.release import engine
+
     context = get_current_context()
     spec = load_family(family, rollout["profile"])
     actor, now = run_actor(context), datetime.now(UTC)
@@ -44,6 +47,8 @@ def roll_back(family: str, rollout: dict[str, Any] | None) -> dict[str, Any]:
     """Something failed: make sure that the previous champion has all traffic again."""
     if not rollout:
         raise AirflowSkipException("the rollout never began: there is nothing to take back")
+    from include.release import engine
+
     context = get_current_context()
     done = engine.roll_back(
         Settings.from_env(),

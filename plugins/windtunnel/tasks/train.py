@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import XComArg, get_current_context
+from airflow.sdk import get_current_context
 
 from include.settings import Settings
 from include.spec import FamilySpec
 from include.steps.fingerprint import fingerprint
 from plugins.windtunnel.runs import run_actor, run_name, run_params, run_spec
-from plugins.windtunnel.schedule import candidate_asset
+from plugins.windtunnel.schedule import candidate_asset, retrain_asset
 
 
 def plan_run(family: str) -> dict[str, Any]:
@@ -72,21 +72,6 @@ def baselines(spec: FamilySpec) -> list[str]:
     """Models without training that gates or the bootstrap refer to (champion and zero-shot are always there)."""
     named = {gate.reference for gate in spec.evaluation.gates if gate.reference} | {spec.release.bootstrap}
     return sorted(name for name in named if name and name not in {"champion", "zero_shot"})
-
-
-def next_attempt(plan: XComArg, decision: XComArg) -> dict[str, Any]:
-    """The conf of the next round: the same work with what the gate adjusted."""
-    keep = ("profile", "source", "since", "until", "seed", "trials", "releasable")
-    conf: dict[str, Any] = {name: f"{{{{ params.{name} }}}}" for name in keep}
-    return {
-        **conf,
-        "since": plan["since"],
-        "until": plan["until"],
-        "releasable": plan["releasable"],
-        "attempt": "{{ params.attempt + 1 }}",
-        "adjust": decision["adjust"],
-        "reason": plan["reason"],
-    }
 
 
 def gate(
@@ -161,6 +146,17 @@ def announce(family: str, registered: dict[str, Any]) -> None:
         "digest": registered["digest"],
         "profile": params.profile,
         "reason": params.reason,
+    }
+
+
+def retry(family: str, plan: dict[str, Any], decision: dict[str, Any]) -> None:
+    """Asks for the next round through the retrain request: the same work, with what the gate adjusted."""
+    context = get_current_context()
+    params = run_params(context)
+    again = params.model_copy(update={"attempt": plan["attempt"] + 1, "adjust": decision["adjust"]})
+    context["outlet_events"][retrain_asset(family)].extra = {
+        "reason": f"round {again.attempt} after {plan['run']}: {decision['verdict']}",
+        "params": again.model_dump(mode="json", exclude={"reason"}),
     }
 
 

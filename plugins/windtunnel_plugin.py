@@ -1,0 +1,25 @@
+"""Registers Windtunnel with Airflow: links from the nav bar to what runs beside it."""
+
+from __future__ import annotations
+
+import os
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+def _views() -> list[dict[str, str]]:
+    """External views, for those services whose address this installation was told."""
+    addresses = {"MLflow": os.environ.get("WINDTUNNEL_MLFLOW_UI"), "Gateway": os.environ.get("WINDTUNNEL_GATEWAY_URL")}
+    paths = {"MLflow": "", "Gateway": "/v1/routes"}
+    return [
+        {"name": name, "href": f"{url}{paths[name]}", "destination": "nav", "url_route": f"windtunnel-{name.lower()}"}
+        for name, url in addresses.items()
+        if url
+    ]
+
+
+class WindtunnelPlugin(AirflowPlugin):
+    """Links to MLflow and the gateway in Airflow's own navigation."""
+
+    name = "windtunnel"
+    external_views = _views()

@@ -1,0 +1,156 @@
+"""What every DAG must have: it loads, someone owns it, it is documented, it retries, its form is validated."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from include.spec import family_names, load_family
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = frozenset(
+    "torch lightning mlflow great_expectations evidently pandas kubernetes onnxruntime optuna transformers deltalake "
+    "sqlalchemy pyarrow numpy".split()
+)
+KINDS = ("train", "release", "monitor")
+
+# Runs in a process of its own: what the DAG files add to `import airflow.sdk`, and what they call while they are read.
+_PROBE = """
+import json, sys, time
+import airflow.sdk
+from airflow.sdk import DAG, task, BaseOperator, BaseSensorOperator, Param, Asset
+before = set(sys.modules)
+import builtins, socket, subprocess
+opened = []
+real = builtins.open
+builtins.open = lambda file, *a, **k: (opened.append([str(file), str(a[0] if a else k.get("mode", "r"))]), real(file, *a, **k))[1]
+socket.socket.connect = lambda *a: opened.append(["network", "w"])
+subprocess.Popen = lambda *a, **k: opened.append(["process", "w"])
+started = time.process_time()
+import runpy
+for file in sys.argv[1:]:
+    runpy.run_path(file)
+seconds = time.process_time() - started
+print(json.dumps({"modules": sorted({m.split(".")[0] for m in set(sys.modules) - before}), "opened": opened, "seconds": seconds}))
+"""
+
+
+@pytest.fixture(scope="session")
+def dags(dag_bag: Any) -> dict[str, Any]:
+    return dict(dag_bag.dags)
+
+
+@pytest.fixture(scope="session")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("probe")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "AIRFLOW_HOME": str(home)}
+    files = sorted(str(path) for path in (ROOT / "dags").glob("*.py"))
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, *files], capture_output=True, text=True, env=env, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def test_all_files_load(dag_bag: Any) -> None:
+    assert dag_bag.import_errors == {}
+
+
+def test_every_family_has_one_dag_of_each_kind(dags: dict[str, Any]) -> None:
+    assert set(dags) == {f"{kind}__{family}" for kind in KINDS for family in family_names()}
+
+
+def test_owners_tags_docs_retries_timeouts_and_callbacks(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        kind, _, family = dag.dag_id.partition("__")
+        assert {"windtunnel", kind, family} <= set(dag.tags)
+        assert len(dag.doc_md) > 100, dag.dag_id
+        assert dag.max_active_runs == 1
+        for task in dag.tasks:
+            place = f"{dag.dag_id}.{task.task_id}"
+            assert task.owner == load_family(family).owner.team, place
+            assert task.doc_md, f"{place} has no doc"
+            assert task.on_failure_callback, f"{place} tells nobody when it fails"
+            assert task.retries >= 2, place
+            waits_deferred = type(task).__name__ in {"StageOperator", "DataVolumeSensor"}
+            assert waits_deferred or task.execution_timeout is not None, f"{place} could hang for ever"
+
+
+def test_heavy_steps_use_pools_that_the_settings_file_makes(dags: dict[str, Any]) -> None:
+    import yaml
+
+    applied = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())
+    pools = {pool["pool_name"] for pool in applied["airflow"]["pools"]} | {"default_pool"}
+    used = {task.pool for dag in dags.values() for task in dag.tasks}
+    assert used <= pools
+    assert {"data", "training", "release"} <= used
+
+
+def test_the_form_accepts_its_own_defaults_and_refuses_nonsense(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        for name, param in dag.params.items():
+            schema = dag.params.get_param(name).schema
+            jsonschema.validate(param, schema)
+            assert schema.get("title") and schema.get("description"), f"{dag.dag_id}: {name} is not explained"
+    train = dags["train__compliance_qa"].params
+    for name, wrong in [("profile", "none"), ("since", "monday"), ("seed", -1), ("trials", 0), ("attempt", 9), ("adjust", {"a": "b"})]:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, train.get_param(name).schema)
+
+
+def test_the_spine_is_in_order(dags: dict[str, Any]) -> None:
+    order = [task.task_id for task in dags["train__compliance_qa"].topological_sort()]
+    spine = ["plan", "ingest", "validate", "publish", "plan_sweep", "sweep", "choose", "fit", "evaluate", "gate"]
+    assert [task for task in order if task in spine] == spine
+    release = dags["release__compliance_qa"]
+    stages = [stage.name for stage in load_family("compliance_qa").release.stages]
+    assert [t.task_id for t in release.topological_sort() if t.task_id in stages] == stages
+    assert release.get_task("rollback").trigger_rule == "one_failed"
+
+
+def test_only_a_passed_gate_leads_to_an_announcement(dags: dict[str, Any]) -> None:
+    dag = dags["train__compliance_qa"]
+    upstream = dag.get_task("announce").get_flat_relative_ids(upstream=True)
+    assert {"gate", "register", "may_announce"} <= upstream
+    outlets = {task.task_id: [asset.uri for asset in task.outlets] for task in dag.tasks if task.outlets}
+    assert outlets == {
+        "announce": ["windtunnel://compliance_qa/candidate"],
+        "retry": ["windtunnel://compliance_qa/retrain"],
+    }
+
+
+def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
+    assert HEAVY.isdisjoint(parsed["modules"])
+
+
+def test_parsing_does_no_io_but_reading_specs(parsed: dict[str, Any]) -> None:
+    touched = [
+        (file, mode)
+        for file, mode in parsed["opened"]
+        if not (file.endswith("family.yaml") and mode.startswith("r")) and not (file.endswith((".py", ".pyc", ".pyi")))
+    ]
+    assert touched == []
+
+
+def test_parsing_is_cheap(parsed: dict[str, Any]) -> None:
+    """The promise is 0.5 s over `import airflow.sdk`; the processor time leaves room for a busy machine."""
+    assert parsed["seconds"] < 1.0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dags").glob("*.py")), ids=lambda path: path.name)
+def test_dag_files_hold_no_logic(path: Path) -> None:
+    """One builder and one loop over the specs: an `if` may only ask for what the spec says."""
+    tree = ast.parse(path.read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    loops = [node for node in tree.body if isinstance(node, ast.For)]
+    assert len(functions) == 1 and len(loops) == 1
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Try | ast.While)]
