@@ -31,11 +31,13 @@ class Delivery:
         name: Stable name at the source, such as `2026-10-12`.
         delivered_on: The day it belongs to; data intervals select by it.
         files: Its files, in a fixed order.
+        reader: The family's reader that knows the layout of the files.
     """
 
     name: str
     delivered_on: date
     files: tuple[Path, ...]
+    reader: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class RawRecord:
         place: File and line (or index), for error messages and quarantine.
         values: Column -> value as read; empty where the record could not be parsed.
         problem: Name of the reason it could not be parsed (`not_utf8`, `malformed_json`, ...), else None.
-        raw: The bytes as text (replacement characters where needed), kept when `problem` is set.
+        raw: The start of the bytes as text (replacement characters where needed), kept when `problem` is set.
+        detail: The problem in words.
     """
 
     table: str
@@ -55,6 +58,7 @@ class RawRecord:
     values: Mapping[str, Any]
     problem: str | None = None
     raw: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,11 @@ class Family(Protocol):
         """What the source offers, oldest first. Raises `DataError` when it is not a source this family knows."""
         ...
 
-    def records(self, delivery: Delivery, reader: str) -> Iterator[RawRecord]:
-        """The delivery's records, streamed."""
+    def records(self, delivery: Delivery, max_row_bytes: int) -> Iterator[RawRecord]:
+        """The delivery's records, streamed. A longer record than `max_row_bytes` has the problem `too_long`.
+
+        Raises `DataError` for a file that cannot be parsed at all.
+        """
         ...
 
     def slices(self) -> Mapping[str, str]:

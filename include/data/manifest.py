@@ -1,0 +1,96 @@
+"""The manifest of a dataset version: what is in it, where that came from, and what was left out.
+
+It says nothing of when and by whom (the catalogue and the ledger do): the same content has the same manifest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from include.data.records import CheckedDelivery, Totals
+from include.data.versioning import Level, Shape
+from include.steps.fingerprint import fingerprint
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableManifest(_Part):
+    """One table of a dataset version.
+
+    Attributes:
+        location: Object key of the Delta table.
+        delta_version: The version of it that holds these rows. Rows of deliveries that the manifest does not list are
+            none of this version.
+        key: Column that identifies a row.
+        rows: Number of rows.
+        splits: Split -> rows; empty for a table that is not split.
+        columns: Columns with their types.
+        digest: sha256 (hex) of the rows, whatever their order.
+    """
+
+    location: str
+    delta_version: int
+    key: str
+    rows: int
+    splits: dict[str, int]
+    columns: list[str]
+    digest: str
+
+
+class ChangeManifest(_Part):
+    """What made the version's number."""
+
+    level: Level
+    reason: str
+
+
+class Manifest(_Part):
+    """A dataset version, complete.
+
+    Attributes:
+        digest: sha256 (hex) over the digests of all tables: equal content, equal digest.
+        split: How examples are divided, in words.
+        parent: The version before this one; None for the first.
+        deliveries: Every delivery in it, with what came in, what passed and what did not.
+    """
+
+    schema_version: int = 1
+    family: str
+    version: str
+    digest: str
+    source: str
+    split: str
+    suite: str
+    code_version: str
+    parent: str | None
+    change: ChangeManifest
+    tables: dict[str, TableManifest]
+    deliveries: list[CheckedDelivery]
+    totals: Totals
+
+    @property
+    def shape(self) -> Shape:
+        """What the version of the next one is computed from."""
+        return Shape(
+            source=self.source,
+            schemas={name: tuple(table.columns) for name, table in self.tables.items()},
+            rows={name: table.rows for name, table in self.tables.items()},
+            split=self.split,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def dataset_digest(family: str, tables: dict[str, TableManifest]) -> str:
+    """See `Manifest.digest`."""
+    return fingerprint(family=family, tables={name: table.digest for name, table in tables.items()})
+
+
+def manifest_key(family: str, version: str, digest: str) -> str:
+    """Where a manifest lies. The digest is part of the name: rivals for one version do not overwrite each other."""
+    return f"datasets/{family}/{version}/manifest-{digest[:12]}.json"

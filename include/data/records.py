@@ -1,0 +1,163 @@
+"""The records that the data steps hand to each other, as they stand in results, XComs and the object store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Base of the records: immutable, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestedDelivery(Record):
+    """A delivery whose raw batch lies in the object store.
+
+    Attributes:
+        delivery: Its name at the source.
+        delivered_on: The day it belongs to.
+        digest: sha256 (hex) of its files.
+        rows_in: Records in it, those that could not be parsed included.
+        batch_key: Object-key prefix of the raw batch.
+        earlier: Key of the list of deliveries before this run's interval; None where there are none.
+    """
+
+    delivery: str
+    delivered_on: date
+    digest: str
+    rows_in: int
+    batch_key: str
+    earlier: str | None = None
+
+
+class ExpectationCount(Record):
+    """How one expectation went on one table."""
+
+    reason: str
+    description: str
+    evaluated: int
+    failed: int
+
+
+class TableCheck(Record):
+    """What became of one table of a delivery.
+
+    Attributes:
+        rows_in: Records that came in for the table.
+        rows_clean: Rows that passed.
+        rows_duplicate: Rows that are in quarantine only because the same row is already there.
+        min_valid_rate: From the spec.
+        reasons: Reason -> rows that have it; a row may have several.
+        samples: Reason -> places of the first few rows.
+        clean_key: Key of the clean rows (Parquet).
+        content: sha256 (hex) of the clean rows, whatever their order.
+        expectations: Every expectation with its counts.
+    """
+
+    rows_in: int
+    rows_clean: int
+    rows_duplicate: int
+    min_valid_rate: float
+    reasons: dict[str, int]
+    samples: dict[str, list[str]]
+    clean_key: str
+    content: str
+    expectations: list[ExpectationCount] = []
+
+    @property
+    def valid_rate(self) -> float:
+        """Share of rows with nothing wrong in themselves: a repeated row is not a broken one."""
+        return 1.0 if self.rows_in == 0 else (self.rows_clean + self.rows_duplicate) / self.rows_in
+
+    @property
+    def passed(self) -> bool:
+        return self.valid_rate >= self.min_valid_rate
+
+
+class DeliveryCheck(Record):
+    """What became of a delivery: the content of `check.json`, written last of all of its files."""
+
+    delivery: str
+    delivered_on: date
+    digest: str
+    suite: str
+    tables: dict[str, TableCheck]
+    quarantine_key: str
+    keys_key: str
+
+    @property
+    def passed(self) -> bool:
+        return all(table.passed for table in self.tables.values())
+
+    def summary(self, check_key: str, earlier: str | None) -> CheckedDelivery:
+        """The record that goes on to `publish`."""
+        reasons: Counter[str] = Counter()
+        for table in self.tables.values():
+            reasons.update(table.reasons)
+        rows_in = sum(table.rows_in for table in self.tables.values())
+        rows_clean = sum(table.rows_clean for table in self.tables.values())
+        return CheckedDelivery(
+            delivery=self.delivery,
+            delivered_on=self.delivered_on,
+            digest=self.digest,
+            check_key=check_key,
+            clean_keys={name: table.clean_key for name, table in self.tables.items()},
+            content={name: table.content for name, table in self.tables.items()},
+            quarantine_key=self.quarantine_key,
+            rows_in=rows_in,
+            rows_clean=rows_clean,
+            rows_quarantined=rows_in - rows_clean,
+            reasons=dict(sorted(reasons.items())),
+            earlier=earlier,
+        )
+
+
+class CheckedDelivery(Record):
+    """A delivery that passed the gate.
+
+    Attributes:
+        check_key: Key of its `check.json`.
+        clean_keys: Table -> key of its clean rows (Parquet).
+        content: Table -> sha256 (hex) of the clean rows, whatever their order.
+        quarantine_key: Key of its quarantined rows (Parquet).
+        reasons: Reason -> rows of all tables that have it.
+        earlier: Key of the list of checked deliveries before this run's interval; None where there are none.
+    """
+
+    delivery: str
+    delivered_on: date
+    digest: str
+    check_key: str
+    clean_keys: dict[str, str]
+    content: dict[str, str]
+    quarantine_key: str
+    rows_in: int
+    rows_clean: int
+    rows_quarantined: int
+    reasons: dict[str, int]
+    earlier: str | None = None
+
+
+class Totals(Record):
+    """Rows over several deliveries; `rows_in` is always `rows_clean + rows_quarantined`."""
+
+    rows_in: int
+    rows_clean: int
+    rows_quarantined: int
+    reasons: dict[str, int]
+
+    @classmethod
+    def of(cls, deliveries: list[CheckedDelivery]) -> Totals:
+        reasons: Counter[str] = Counter()
+        for delivery in deliveries:
+            reasons.update(delivery.reasons)
+        return cls(
+            rows_in=sum(delivery.rows_in for delivery in deliveries),
+            rows_clean=sum(delivery.rows_clean for delivery in deliveries),
+            rows_quarantined=sum(delivery.rows_quarantined for delivery in deliveries),
+            reasons=dict(sorted(reasons.items())),
+        )

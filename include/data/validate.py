@@ -1,0 +1,163 @@
+"""The `validate` step: every delivery through the expectation suite, failing rows to quarantine, a bad table to a halt.
+
+Deliveries are checked in their order, because a row can repeat, and a question can cite, what an earlier delivery
+brought clean. A check is stored under a fingerprint of the delivery, of all deliveries before it, of the code and of
+the spec's data part; one that is there is used, so that a weekly run, a repeated run and a retry check only what is
+new.
+
+An earlier delivery that fails the gate is left out; one of this run stops it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from include.data.checks import load_check, load_keys, make_check
+from include.data.records import CheckedDelivery, DeliveryCheck, IngestedDelivery, TableCheck, Totals
+from include.errors import DataError, UserError
+from include.expectations.docs import render
+from include.expectations.known import Known
+from include.families.contract import load_code
+from include.spec.models import FamilySpec
+from include.steps.entry import StepContext, read_json
+from include.steps.fingerprint import fingerprint
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A delivery, its check, and where the check lies."""
+
+    delivery: IngestedDelivery
+    check: DeliveryCheck
+    key: str
+
+
+def validate(context: StepContext) -> dict[str, Any]:
+    """See the module. Input: `deliveries` of `ingest`; outputs: `checked`, `totals`, `docs_key`.
+
+    Raises:
+        DataError: A table of one of the deliveries has fewer valid rows than the spec asks for.
+    """
+    listed = [IngestedDelivery.model_validate(record) for record in context.document.inputs["deliveries"]]
+    earlier_key = listed[0].earlier if listed else None
+    earlier = (
+        [IngestedDelivery.model_validate(record) for record in read_json(context.store, earlier_key)]
+        if earlier_key
+        else []
+    )
+    checked = _check_all(context, [*earlier, *listed])
+    before, now = checked[: len(earlier)], checked[len(earlier) :]
+    docs_key = f"{context.document.output}/docs/index.html"
+    context.store.put(docs_key, render(context.document.family, [entry.check for entry in now]).encode())
+    _stop_if_failed(context, now)
+    before_key = _store_list(context, [entry.check.summary(entry.key, None) for entry in before if entry.check.passed])
+    result = [entry.check.summary(entry.key, before_key) for entry in now]
+    return {
+        "checked": [record.model_dump(mode="json") for record in result],
+        "totals": Totals.of(result).model_dump(),
+        "docs_key": docs_key,
+    }
+
+
+def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> list[_Checked]:
+    document, spec = context.document, context.document.spec
+    known, loaded, chain = Known(), 0, ""
+    checked: list[_Checked] = []
+    for number, delivery in enumerate(deliveries):
+        context.progress(number, len(deliveries), "deliveries", delivery=delivery.delivery)
+        data = spec.data.model_dump(mode="json", exclude={"source"})
+        chain = fingerprint(
+            before=chain, batch=delivery.batch_key, digest=delivery.digest, code=document.code_version, data=data
+        )
+        source = delivery.batch_key.split("/")[2]
+        prefix = f"checked/{spec.family}/{source}/{delivery.delivery}-{chain[:16]}"
+        check = load_check(context.store, prefix)
+        if check is None:
+            for entry in checked[loaded:]:
+                if entry.check.passed:
+                    load_keys(context.store, entry.check, known)
+            loaded = len(checked)
+            check = make_check(
+                context.store, prefix, spec, load_code(spec.code).schemas(), _suite(spec), delivery, known
+            )
+        checked.append(_Checked(delivery, check, f"{prefix}/check.json"))
+        _tell(delivery, check)
+    context.progress(len(deliveries), len(deliveries), "deliveries", force=True)
+    return checked
+
+
+def _suite(spec: FamilySpec) -> ModuleType:
+    """The suite's module, with a table for every table of the spec. Imports Great Expectations."""
+    name = f"include.expectations.{spec.data.suite}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise UserError(
+            f"there is no suite {spec.data.suite!r}", where="data.suite", hint="suites lie in include/expectations"
+        ) from None
+    if set(module.TABLES) != set(spec.data.tables):
+        raise UserError(
+            f"the suite checks the tables {sorted(module.TABLES)}, the spec names {sorted(spec.data.tables)}",
+            where="data.suite",
+        )
+    return module
+
+
+def _tell(delivery: IngestedDelivery, check: DeliveryCheck) -> None:
+    parts = [f"{name} {table.rows_clean}/{table.rows_in} clean" for name, table in check.tables.items()]
+    print(
+        f"checked delivery {delivery.delivery}: {', '.join(parts)}{'' if check.passed else '; under the minimum'}",
+        flush=True,
+    )
+
+
+def _stop_if_failed(context: StepContext, checked: Sequence[_Checked]) -> None:
+    failed = [
+        (entry, name, table) for entry in checked for name, table in entry.check.tables.items() if not table.passed
+    ]
+    if not failed:
+        return
+    parts = [f"{name} of delivery {entry.delivery.delivery}: {_describe(table)}" for entry, name, table in failed[:3]]
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    first = failed[0][0]
+    raise DataError(
+        f"too few valid rows in {'; '.join(parts)}{more}",
+        where=context.store.uri(first.check.quarantine_key),
+        hint="the failing rows with their reasons lie there; mend them at the source, or the suite "
+        f"{first.check.suite!r}, or min_valid_rate in family.yaml",
+        failed=[
+            {
+                "delivery": entry.delivery.delivery,
+                "table": name,
+                "valid_rate": table.valid_rate,
+                "reasons": table.reasons,
+                "samples": table.samples,
+            }
+            for entry, name, table in failed
+        ],
+    )
+
+
+def _describe(table: TableCheck) -> str:
+    broken = table.rows_in - table.rows_clean - table.rows_duplicate
+    worst = sorted(table.reasons.items(), key=lambda item: -item[1])[:3]
+    reasons = ", ".join(f"{reason} {rows} (such as {table.samples[reason][0]})" for reason, rows in worst)
+    rates = f"{table.valid_rate:.1%} valid where {table.min_valid_rate:.0%} is needed"
+    return f"{broken} of {table.rows_in} rows failed, {rates}: {reasons}"
+
+
+def _store_list(context: StepContext, deliveries: Sequence[CheckedDelivery]) -> str | None:
+    """Stores the list under a key made of its content; None for an empty one."""
+    if not deliveries:
+        return None
+    records = [delivery.model_dump(mode="json") for delivery in deliveries]
+    key = f"checked/{context.document.family}/lists/{fingerprint(deliveries=records)[:20]}.json"
+    context.store.put(key, json.dumps(records, indent=1).encode())
+    return key

@@ -1,0 +1,104 @@
+"""The version of a dataset: semver computed from what changed. Pure.
+
+| part  | when |
+|---|---|
+| major | another source, another schema, or another split: figures of before and after cannot be compared |
+| minor | a table grew or shrank by more than `GROWTH` |
+| patch | anything else that changed the content |
+
+The first version is 1.0.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from include.errors import UserError
+
+FIRST = "1.0.0"
+GROWTH = 0.10
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
+
+
+class Level(str, Enum):
+    """Which part of the version a change raises."""
+
+    FIRST = "first"
+    MAJOR = "major"
+    MINOR = "minor"
+    PATCH = "patch"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the rule looks at.
+
+    Attributes:
+        source: Id of the source.
+        schemas: Table -> its columns with their types, such as `("question: string", ...)`.
+        rows: Table -> number of rows.
+        split: How examples are divided, in words; equal words, equal division.
+    """
+
+    source: str
+    schemas: Mapping[str, tuple[str, ...]]
+    rows: Mapping[str, int]
+    split: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a new version is called, and why."""
+
+    version: str
+    level: Level
+    reason: str
+
+
+def parse_version(version: str) -> tuple[int, int, int]:
+    """(major, minor, patch). Raises `UserError` for anything else than three numbers."""
+    match = _VERSION.fullmatch(version)
+    if match is None:
+        raise UserError(f"not a version: {version!r}", hint="a version looks like 1.4.0")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def next_version(parent: str | None, before: Shape | None, after: Shape) -> Change:
+    """The version that follows `parent`, whose content had the shape `before`. Both are None for the first."""
+    if parent is None or before is None:
+        return Change(FIRST, Level.FIRST, "the first version of this family's data")
+    major, minor, patch = parse_version(parent)
+    level, reason = _level(before, after)
+    if level is Level.MAJOR:
+        return Change(f"{major + 1}.0.0", level, reason)
+    if level is Level.MINOR:
+        return Change(f"{major}.{minor + 1}.0", level, reason)
+    return Change(f"{major}.{minor}.{patch + 1}", level, reason)
+
+
+def _level(before: Shape, after: Shape) -> tuple[Level, str]:
+    if before.source != after.source:
+        return Level.MAJOR, f"the rows come from {after.source!r}; before it was {before.source!r}"
+    if before.schemas != after.schemas:
+        return Level.MAJOR, f"the schema changed: {_schema_change(before.schemas, after.schemas)}"
+    if before.split != after.split:
+        return Level.MAJOR, f"examples are divided otherwise: {after.split}; before it was {before.split}"
+    growth = {name: (rows - before.rows[name]) / max(before.rows[name], 1) for name, rows in after.rows.items()}
+    table, share = max(growth.items(), key=lambda item: abs(item[1]))
+    words = f"{table} {'grew' if share >= 0 else 'shrank'} by {abs(share):.1%} to {after.rows[table]} rows"
+    if abs(share) > GROWTH:
+        return Level.MINOR, words
+    return Level.PATCH, words if share else "rows were corrected; their number is the same"
+
+
+def _schema_change(before: Mapping[str, tuple[str, ...]], after: Mapping[str, tuple[str, ...]]) -> str:
+    old = {f"{table}.{column}" for table, columns in before.items() for column in columns}
+    new = {f"{table}.{column}" for table, columns in after.items() for column in columns}
+    parts = [
+        f"added {', '.join(sorted(new - old))}" if new - old else "",
+        f"removed {', '.join(sorted(old - new))}" if old - new else "",
+    ]
+    return "; ".join(part for part in parts if part) or "the order of the columns"

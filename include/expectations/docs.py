@@ -1,0 +1,70 @@
+"""Data Docs: a validation as one self-contained HTML page.
+
+The library's own renderer makes a page per suite that fetches scripts, styles and a tracking image from nine hosts.
+This one shows the same counts for all deliveries of a run, works without a network, and says nothing to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from include.data.records import DeliveryCheck, TableCheck
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+.ok { color: #1a7f37; } .bad { color: #cf222e; } code { font-size: .9em; }
+"""
+
+
+def render(family: str, checks: Sequence[DeliveryCheck]) -> str:
+    """The page for the deliveries of one run."""
+    title = f"Validation of {family}"
+    body = "".join(_delivery(check) for check in checks) or "<p>There was nothing to check.</p>"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
+    )
+
+
+def _delivery(check: DeliveryCheck) -> str:
+    state = _state(check.passed, "passed", "stopped")
+    tables = "".join(_table(name, table) for name, table in check.tables.items())
+    return (
+        f"<h2>Delivery {escape(check.delivery)} {state}</h2><p>Suite <code>{escape(check.suite)}</code>, content "
+        f"<code>{escape(check.digest[:16])}</code>. Quarantine: <code>{escape(check.quarantine_key)}</code></p>{tables}"
+    )
+
+
+def _table(name: str, table: TableCheck) -> str:
+    state = _state(table.passed, "passed", "under the minimum")
+    heading = (
+        f"<h3>{escape(name)} {state}</h3><p>{table.rows_in} rows came in, {table.rows_clean} are clean, "
+        f"{table.rows_in - table.rows_clean} in quarantine ({table.rows_duplicate} of them as duplicates). "
+        f"{table.valid_rate:.2%} valid, {table.min_valid_rate:.2%} needed.</p>"
+    )
+    rows = [(count.reason, count.description, str(count.evaluated), count.failed) for count in table.expectations]
+    named = {row[0] for row in rows}
+    rows += [
+        (reason, "found before or beside the suite", "", failed)
+        for reason, failed in table.reasons.items()
+        if reason not in named
+    ]
+    lines = "".join(
+        f"<tr><td><code>{escape(reason)}</code></td><td>{escape(description)}</td><td class=n>{evaluated}</td>"
+        f"<td class=n>{_state(failed == 0, '0', str(failed))}</td>"
+        f"<td><code>{escape(', '.join(table.samples.get(reason, [])))}</code></td></tr>"
+        for reason, description, evaluated, failed in rows
+    )
+    head = (
+        "<tr><th>reason</th><th>expectation</th><th class=n>rows</th><th class=n>failed</th><th>for example</th></tr>"
+    )
+    return f"{heading}<table>{head}{lines}</table>"
+
+
+def _state(good: bool, yes: str, no: str) -> str:
+    return f'<span class="{"ok" if good else "bad"}">{escape(yes if good else no)}</span>'

@@ -1,0 +1,115 @@
+"""Runs Great Expectations over a table and says which rows fail what.
+
+The library is used as a library: an ephemeral context, no files, no network, no usage statistics. Importing it takes
+seconds, so only this module and the suites do, and `validate` imports them only when there is something to check.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from include.data.records import ExpectationCount
+from include.errors import UserError
+
+os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported
+import great_expectations as gx  # noqa: TID253
+from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: TID253
+from great_expectations.expectations.expectation import Expectation  # noqa: TID253
+
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets itself to INFO
+ROWS_PER_BATCH = 50_000
+_ROW = "__row"
+
+
+class SuiteError(UserError):
+    """An expectation suite cannot be run: an expectation has no reason, or raised an error."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a suite found in one table.
+
+    Attributes:
+        reasons: Row number -> reasons of the expectations that the row failed, in the order of the suite.
+        counts: Every expectation with its counts.
+    """
+
+    reasons: dict[int, list[str]] = field(default_factory=dict)
+    counts: list[ExpectationCount] = field(default_factory=list)
+
+
+def run_suite(name: str, expectations: Sequence[Expectation], rows: pa.Table) -> Outcome:
+    """Checks every row of `rows`; each expectation says in `meta["reason"]` what a failure of it is called.
+
+    Raises:
+        SuiteError: An expectation is not about rows, has no reason, or could not be evaluated.
+    """
+    suite = _suite(name, expectations)
+    found: dict[str, set[int]] = {
+        str(expectation.meta["reason"]): set() for expectation in suite.expectations if expectation.meta
+    }
+    evaluated: defaultdict[str, int] = defaultdict(int)
+    for start in range(0, rows.num_rows, ROWS_PER_BATCH):
+        for result in _validate(suite, rows.slice(start, ROWS_PER_BATCH), start):
+            reason = result.expectation_config.meta["reason"]
+            evaluated[reason] += int(result.result["element_count"])
+            found[reason].update(int(entry[_ROW]) for entry in result.result.get("unexpected_index_list") or [])
+    by_row: defaultdict[int, list[str]] = defaultdict(list)
+    for reason, numbers in found.items():
+        for number in numbers:
+            by_row[number].append(reason)
+    counts = [
+        ExpectationCount(
+            reason=expectation.meta["reason"],
+            description=expectation.description or expectation.expectation_type,
+            evaluated=evaluated[expectation.meta["reason"]],
+            failed=len(found[expectation.meta["reason"]]),
+        )
+        for expectation in expectations
+        if expectation.meta
+    ]
+    return Outcome(dict(by_row), counts)
+
+
+def _suite(name: str, expectations: Sequence[Expectation]) -> gx.ExpectationSuite:
+    reasons = [(expectation.meta or {}).get("reason") for expectation in expectations]
+    if None in reasons or len(set(reasons)) < len(reasons):
+        raise _suite_error(name, f"every expectation needs a reason of its own in its `meta`: {reasons}")
+    return gx.ExpectationSuite(name=name, expectations=list(expectations))
+
+
+def _validate(suite: gx.ExpectationSuite, rows: pa.Table, start: int) -> list[Any]:
+    columns = sorted({column for expectation in suite.expectations if (column := getattr(expectation, "column", None))})
+    frame = rows.select(columns).to_pandas()
+    frame[_ROW] = range(start, start + rows.num_rows)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    definition = (
+        context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("rows")
+    )
+    batch = definition.get_batch(batch_parameters={"dataframe": frame})
+    form = {
+        "result_format": "COMPLETE",
+        "unexpected_index_column_names": [_ROW],
+        "return_unexpected_index_query": False,
+    }
+    results = batch.validate(suite, result_format=form).results
+    for result in results:
+        kind = result.expectation_config.type if result.expectation_config else "an expectation"
+        if result.exception_info and result.exception_info.get("raised_exception", True):
+            message = result.exception_info.get("exception_message") or result.exception_info
+            raise _suite_error(suite.name, f"{kind} could not be evaluated: {message}")
+        if "element_count" not in result.result:
+            raise _suite_error(suite.name, f"{kind} is not about rows")
+    return list(results)
+
+
+def _suite_error(name: str, message: str) -> SuiteError:
+    return SuiteError(message, where=f"include/expectations/{name}.py", hint="mend the suite")

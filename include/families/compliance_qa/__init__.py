@@ -1,0 +1,1 @@
+"""Compliance question answering: find the rule passages that answer a question, and cite them."""
