@@ -48,7 +48,9 @@ def train_dag(spec: FamilySpec) -> DAG:
         doc_md=doc,
         render_template_as_native_obj=True,
     ) as dag:
-        plan = task(tasks.plan_run, task_id="plan", doc_md="Fixes parameters, interval and the champion to compare with.")(family)
+        plan = task(
+            tasks.plan_run, task_id="plan", doc_md="Fixes parameters, interval and the champion to compare with."
+        )(family)
         ingest = heavy(
             task_id="ingest",
             family=family,

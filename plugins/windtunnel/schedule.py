@@ -12,12 +12,12 @@ from include.spec import FamilySpec
 
 def candidate_asset(family: str) -> Asset:
     """The event that a registered candidate waits for release."""
-    return Asset(f"windtunnel://{family}/candidate", name=f"{family}_candidate", group="windtunnel")
+    return Asset(name=f"{family}_candidate", uri=f"windtunnel://{family}/candidate", group="windtunnel")
 
 
 def retrain_asset(family: str) -> Asset:
     """The event that a family asks to be trained again."""
-    return Asset(f"windtunnel://{family}/retrain", name=f"{family}_retrain", group="windtunnel")
+    return Asset(name=f"{family}_retrain", uri=f"windtunnel://{family}/retrain", group="windtunnel")
 
 
 def cron(expression: str) -> CronTriggerTimetable:

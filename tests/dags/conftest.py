@@ -25,6 +25,6 @@ def dag_bag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     )
     from airflow.dag_processing.dagbag import DagBag
 
-    yield DagBag(str(ROOT / "dags"), include_examples=False)
+    yield DagBag(str(ROOT / "dags"))
     os.environ.clear()
     os.environ.update(before)

@@ -174,5 +174,5 @@ def step_class() -> type[BaseOperator]:
 
 
 def step_defaults(timeout_minutes: int, pool: str) -> dict[str, Any]:
-    """Arguments that every step task shares."""
-    return {"execution_timeout": timedelta(minutes=timeout_minutes), "pool": pool}
+    """Arguments that every step task shares. Each output is an XCom of its own, so that tasks take what they need."""
+    return {"execution_timeout": timedelta(minutes=timeout_minutes), "pool": pool, "multiple_outputs": True}
