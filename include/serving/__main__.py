@@ -22,6 +22,7 @@ from include.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 _SWITCH_SECONDS = 0.001
+_BACKLOG = 2048
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +59,7 @@ def _serve(gateway: Gateway, listener: socket.socket) -> int:
             lifespan="on",
             log_level="warning",
             access_log=False,
-            backlog=2048,
+            backlog=_BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=int(gateway.config.grace_seconds),
         )
@@ -80,6 +81,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # who comes before the loop runs waits, and is not refused
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -3,8 +3,9 @@
     python -m include.serving.traffic --gateway http://127.0.0.1:8900 --family compliance_qa --dataset 1.0.0
 
 It is how a rollout is rehearsed on a machine without users, and what the tests put a gateway under load with. Requests
-leave on schedule whether or not earlier ones were answered (an open loop: a slow gateway cannot slow its own load down),
-up to a bound on how many may be under way. On SIGTERM, Ctrl-C or after `--seconds` it stops and prints one JSON line.
+leave on schedule whether or not earlier ones were answered (an open loop: a slow gateway cannot slow its own load
+down), up to a bound on how many may be under way. On SIGTERM, Ctrl-C or after `--seconds` it stops and prints one JSON
+line.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class _Replay:
         number = 0
         while not stop.is_set():
             due = started + number / self._plan.rate
-            if self._plan.seconds is not None and due - started >= self._plan.seconds:
+            if self._plan.seconds is not None and number >= self._plan.seconds * self._plan.rate:
                 break
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stop.wait(), max(0.0, due - time.monotonic()))

@@ -39,11 +39,11 @@ class EchoRuntime:
         seconds = (self.settings.get("latency_ms", 0) + self.settings.get("row_ms", 0) * len(questions)) / 1e3
         if seconds:
             time.sleep(seconds)
-        for question in questions:
-            if self.settings.get("fail_on", "\0") in question:
-                raise RuntimeError("the echo broke")
-            if self.settings.get("refuse_on", "\0") in question:
-                raise DataError("the echo does not like this question")
+        together = "\n".join(questions)
+        if "fail_on" in self.settings and self.settings["fail_on"] in together:
+            raise RuntimeError("the echo broke")
+        if "refuse_on" in self.settings and self.settings["refuse_on"] in together:
+            raise DataError("the echo does not like this question")
         name = self.settings.get("name", "echo")
         passages = self.settings.get("passages", ["1:1", "1:2"])
         return {

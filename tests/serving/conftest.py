@@ -40,7 +40,8 @@ class World:
     def model(self, version: str, role: Role = Role.CHAMPION, family: str = FAMILY, **settings: Any) -> Variant:
         """A published model whose answers begin with its version."""
         folder = self.folder / f"{family}-{version}-{time.monotonic_ns()}"
-        return Variant(role=role, version=version, digest=echo_package(self.store, folder, family, name=version, **settings))
+        digest = echo_package(self.store, folder, family, name=version, **settings)
+        return Variant(role=role, version=version, digest=digest)
 
     def route(self, champion: Variant, challenger: Variant | None = None, family: str = FAMILY, **fields: Any) -> int:
         """Makes this the family's routing table; returns the generation."""
@@ -72,6 +73,9 @@ class RunningGateway:
     def stats(self, **params: Any) -> dict[str, Any]:
         return self.client.get("/v1/stats", params=params).json()
 
+    def champion(self) -> dict[str, Any]:
+        return self.stats()["variants"]["champion"]
+
     def wait_for(self, condition: Callable[[], Any], seconds: float = 15.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
@@ -90,40 +94,61 @@ class RunningGateway:
         return self.process.wait(timeout=20)
 
 
-@pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> World:
-    engine = open_database(settings.database_url)
-    return World(settings, open_store(settings.store_url), Ledger(engine), tmp_path / "packages")
+@dataclass
+class Gateways:
+    """Starts gateways on an installation, and ends them."""
 
+    settings: Settings
+    folder: Path
+    running: list[RunningGateway] = field(default_factory=list)
 
-@pytest.fixture
-def start_gateway(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
-    """Starts gateways that end with the test."""
-    running: list[RunningGateway] = []
-
-    def start(*arguments: str, headers: dict[str, str] | None = None, **environ: str) -> RunningGateway:
+    def __call__(self, *arguments: str, headers: dict[str, str] | None = None, **environ: str) -> RunningGateway:
         command = [sys.executable, "-m", "include.serving", "--port", "0", *arguments]
-        log = (tmp_path / f"gateway-{len(running)}.log").open("w")
-        env = {**os.environ, **environ}
-        process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        log = self.folder / f"gateway-{len(self.running)}.log"
+        env = {**os.environ, **self.settings.to_env(), **environ}
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                command, cwd=PROJECT_ROOT, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
         assert process.stdout is not None
         url = process.stdout.readline().strip().rpartition(" ")[2].replace("0.0.0.0", "127.0.0.1")
-        assert url.startswith("http"), (tmp_path / log.name).read_text()
+        assert url.startswith("http"), log.read_text()
         gateway = RunningGateway(process, url, httpx.Client(base_url=url, timeout=20, headers=headers))
-        running.append(gateway)
+        self.running.append(gateway)
         return gateway
 
-    yield start
-    for gateway in running:
-        with suppress(ProcessLookupError):
-            gateway.process.kill()
-        gateway.process.wait()
+    def end(self) -> None:
+        for gateway in self.running:
+            with suppress(ProcessLookupError):
+                gateway.process.kill()
+            gateway.process.wait()
+
+
+def make_world(settings: Settings, folder: Path) -> World:
+    engine = open_database(settings.database_url)
+    return World(settings, open_store(settings.store_url), Ledger(engine), folder / "packages")
 
 
 @pytest.fixture
-def gateway(world: World, start_gateway: Callable[..., RunningGateway]) -> RunningGateway:
-    """A gateway that serves version 1.0.0 of the echo family."""
-    generation = world.route(world.model("1.0.0"))
-    started = start_gateway()
-    started.wait_generation(generation)
-    return started
+def world(settings: Settings, tmp_path: Path) -> World:
+    return make_world(settings, tmp_path)
+
+
+@pytest.fixture
+def start_gateway(settings: Settings, tmp_path: Path) -> Iterator[Gateways]:
+    gateways = Gateways(settings, tmp_path)
+    yield gateways
+    gateways.end()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway that serves version 1.0.0 of the echo family; shared by the tests of a module."""
+    folder = tmp_path_factory.mktemp("shared")
+    settings = Settings.from_env({"WINDTUNNEL_HOME": str(folder / "windtunnel")})
+    world = make_world(settings, folder)
+    gateways = Gateways(settings, folder)
+    started = gateways()
+    started.wait_generation(world.route(world.model("1.0.0")))
+    yield started
+    gateways.end()

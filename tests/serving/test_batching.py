@@ -1,0 +1,83 @@
+"""Merging of waiting requests into one model call."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from include.serving.batching import Batcher, ModelError, answer
+from include.serving.wire import RequestError
+from tests.fakes.echo_family import EchoRuntime
+
+
+def batcher(runtime: Any, workers: int = 1, max_rows: int = 8, max_waiting: int = 100) -> Batcher:
+    pool = ThreadPoolExecutor(workers)
+    return Batcher(runtime, pool, workers=workers, max_rows=max_rows, max_waiting=max_waiting)
+
+
+async def ask_all(target: Batcher, questions: list[str]) -> list[Any]:
+    jobs = [target.submit({"question": [question]}, 1) for question in questions]
+    return await asyncio.gather(*jobs, return_exceptions=True)
+
+
+def test_requests_that_wait_together_are_answered_together_and_each_gets_its_own() -> None:
+    runtime = EchoRuntime({"name": "m", "latency_ms": 20})
+    questions = [f"q{n}" for n in range(20)]
+    answers = asyncio.run(ask_all(batcher(runtime), questions))
+    assert [found.records[0]["answer"] for found in answers] == [f"m: {question}" for question in questions]
+    assert runtime.batches == [1, 8, 8, 3]  # the first one finds a free worker and does not wait for company
+
+
+def test_a_request_of_many_rows_is_one_call_and_is_not_split() -> None:
+    runtime = EchoRuntime({"latency_ms": 5})
+
+    async def scenario() -> list[Any]:
+        target = batcher(runtime)
+        rows = [["a"], ["b"] * 7, ["c"] * 30, ["d"] * 2]
+        return await asyncio.gather(*(target.submit({"question": row}, len(row)) for row in rows))
+
+    answers = asyncio.run(scenario())
+    assert [len(found.records) for found in answers] == [1, 7, 30, 2]
+    assert answers[3].outputs["answer"] == ["echo: d", "echo: d"]
+    assert runtime.batches == [1, 7, 30, 2]
+
+
+def test_one_bad_question_does_not_fail_the_others_in_its_batch() -> None:
+    runtime = EchoRuntime({"latency_ms": 10, "fail_on": "boom"})
+    answers = asyncio.run(ask_all(batcher(runtime), ["first", "a", "boom", "c"]))
+    assert isinstance(answers[2], RuntimeError)
+    assert [found.records[0]["answer"] for found in (*answers[:2], answers[3])] == ["echo: first", "echo: a", "echo: c"]
+
+
+def test_a_full_queue_turns_requests_away_with_503() -> None:
+    runtime = EchoRuntime({"latency_ms": 20})
+    answers = asyncio.run(ask_all(batcher(runtime, max_rows=1, max_waiting=2), [f"q{n}" for n in range(6)]))
+    refused = [found for found in answers if isinstance(found, RequestError)]
+    assert len(refused) == 3 and all(error.status == 503 and error.retry_after for error in refused)
+    assert len(runtime.batches) == 3
+
+
+def test_requests_whose_client_went_away_are_not_computed() -> None:
+    runtime = EchoRuntime({"latency_ms": 20})
+
+    async def scenario() -> None:
+        target = batcher(runtime, max_rows=1)
+        tasks = [asyncio.create_task(target.submit({"question": [f"q{n}"]}, 1)) for n in range(3)]
+        await asyncio.sleep(0.005)
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert len(runtime.batches) == 2
+
+
+def test_a_model_that_gives_another_number_of_answers_breaks_the_contract() -> None:
+    class Short(EchoRuntime):
+        def predict(self, inputs: Any) -> dict[str, list[Any]]:
+            return {name: values[:-1] for name, values in super().predict(inputs).items()}
+
+    with pytest.raises(ModelError, match="1 values of 'answer' for 2 rows"):
+        answer(Short({}), {"question": ["a", "b"]}, 2)
