@@ -1,0 +1,1 @@
+"""The `windtunnel` command: for the person at the keyboard and the person on call."""

@@ -1,0 +1,1 @@
+"""`windtunnel demo`: the whole life of one model on one machine, in minutes."""

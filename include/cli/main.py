@@ -1,0 +1,134 @@
+"""`windtunnel COMMAND ...`: reads the command line and calls one function.
+
+Only the standard library is imported before the command is known, so that the command starts at once. Exit status: 0
+done, 1 something outside failed, 2 a person must change something, 3 everything ran and the candidate was refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from include.cli.output import Output
+from include.errors import FINAL_KINDS, WindtunnelError
+
+EXIT_OK, EXIT_FAILED, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+Command = Callable[[argparse.Namespace, Output], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    out = Output(as_json=getattr(arguments, "json", False))
+    module, _, function = arguments.run.partition(":")
+    try:
+        command: Command = getattr(importlib.import_module(module), function)
+        return command(arguments, out)
+    except WindtunnelError as error:
+        out.error(error)
+        return EXIT_USER if error.kind in FINAL_KINDS else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, such as `| head`: nothing more to say
+        return EXIT_OK
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="windtunnel", description="Takes model families through their whole life.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    family = argparse.ArgumentParser(add_help=False)
+    family.add_argument("family", nargs="?", metavar="FAMILY", help="may be left out where there is only one")
+
+    def add(name: str, help_: str, run: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help_, description=help_, parents=[*parents, common])
+        command.set_defaults(run=f"include.cli.{run}")
+        return command
+
+    _add_stack(add)
+    add("status", "what runs, what serves to how much traffic, and the last release", "status:status")
+    validate = add("validate", "check family specs and airflow_settings.yaml", "specs:validate")
+    validate.add_argument("families", nargs="*", metavar="FAMILY", help="default: all")
+    _add_train(add("train", "start a training run through Airflow's REST API", "runs:train", family))
+    add("versions", "registered model versions", "records:versions", family)
+    ledger = add("ledger", "what happened to the family's releases, the newest last", "records:ledger", family)
+    ledger.add_argument("--limit", type=_positive, default=30, help="how many entries (default: 30)")
+    ask = add("ask", "ask what serves, as a user would", "questions:ask")
+    ask.add_argument("family", metavar="FAMILY")
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("--unit", metavar="ID", help="who asks: the same unit meets the same variant")
+    _add_records(commands, common, family)
+    return parser
+
+
+def _add_stack(add: Callable[..., argparse.ArgumentParser]) -> None:
+    up = add("up", "start Airflow, MLflow and the gateway on this machine", "stack:up")
+    up.add_argument("--profile", help="profile of the specs that runs use unless told otherwise")
+    add("down", "stop what `up` started, and everything below it", "stack:down")
+    airflow = add("airflow", "run Airflow's own command on the local Airflow", "stack:airflow")
+    airflow.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="such as: backfill create --help")
+    demo = add("demo", "the whole life of one model, from data to a champion that serves", "demo.command:demo")
+    demo.add_argument("family", nargs="?", default="compliance_qa", metavar="FAMILY")
+    demo.add_argument("--exit", action="store_true", help="stop everything at the end instead of staying up")
+    demo.add_argument("--source", metavar="PATH", help="your own deliveries instead of the sample")
+    demo.add_argument("--profile", default="demo", help="profile of the spec (default: demo)")
+    demo.add_argument("--seed", type=_natural, help="default: the number of earlier demos")
+    demo.add_argument("--trials", type=_positive, help="trials of the sweep (default: the profile's)")
+    demo.add_argument("--rate", type=_positive, default=60, help="live questions per second (default: 60)")
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--profile", help="profile of the spec")
+    train.add_argument("--source", help="folder or URL of the deliveries")
+    train.add_argument("--since", metavar="DATE", help="first delivery day")
+    train.add_argument("--until", metavar="DATE", help="deliveries before this day")
+    train.add_argument("--seed", type=_natural, help="another seed makes another candidate from the same data")
+    train.add_argument("--trials", type=_positive, help="trials of the sweep")
+    train.add_argument("--reason", help="kept with everything that the run makes")
+    train.add_argument("--compare-only", action="store_true", help="register for comparison, never release")
+    train.add_argument("--follow", action="store_true", help="show progress until the run has ended")
+
+
+def _add_records(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+    family: argparse.ArgumentParser,
+) -> None:
+    quarantine = commands.add_parser("quarantine", help="rows that did not pass, with their reasons")
+    parts = quarantine.add_subparsers(metavar="WHAT", required=True)
+    listed = parts.add_parser("list", help="deliveries that left rows behind", parents=[family, common])
+    listed.set_defaults(run="include.cli.records:quarantine_list")
+    show = parts.add_parser("show", help="the rows of one delivery", parents=[common])
+    show.set_defaults(run="include.cli.records:quarantine_show")
+    show.add_argument("family", metavar="FAMILY")
+    show.add_argument("delivery", metavar="DELIVERY", help="as `windtunnel quarantine list` names it")
+    show.add_argument("--reason", help="only rows with this reason")
+    show.add_argument("--limit", type=_positive, default=20, help="how many rows (default: 20)")
+    data = commands.add_parser("data", help="dataset versions")
+    parts = data.add_subparsers(metavar="WHAT", required=True)
+    versions = parts.add_parser("versions", help="published dataset versions", parents=[family, common])
+    versions.set_defaults(run="include.cli.records:dataset_versions")
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

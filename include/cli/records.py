@@ -1,0 +1,153 @@
+"""`windtunnel versions`, `ledger`, `quarantine` and `data`: what was made, and what became of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from include.cli.context import chosen_family, live_settings
+from include.cli.output import Output
+from include.errors import UserError
+
+
+def versions(arguments: argparse.Namespace, out: Output) -> int:
+    """Registered model versions, the newest first."""
+    from include.release.ledger import Ledger
+    from include.release.registry import list_versions
+    from include.store.database import open_database
+
+    family = chosen_family(arguments.family)
+    engine = open_database(live_settings().database_url)
+    route = Ledger(engine).route(family)
+    serving = {variant.version: variant.role.value for variant in route.table.variants} if route else {}
+    found = list(reversed(list_versions(engine, family)))
+    if out.as_json:
+        out.document([{**vars(version), "serves_as": serving.get(version.version)} for version in found])
+        return 0
+    rows = [
+        (
+            version.version,
+            serving.get(version.version, ""),
+            version.verdict,
+            version.releasable,
+            version.dataset_version,
+            metrics_text(version.record),
+            version.digest[:12],
+            f"{version.registered_at:%Y-%m-%d %H:%M}",
+        )
+        for version in found
+    ]
+    columns = ["version", "serves as", "verdict", "releasable", "dataset", "metrics", "digest", "registered"]
+    out.table(columns, rows, empty=f"{family} has no model version yet: `windtunnel train {family}` makes one")
+    return 0
+
+
+def metrics_text(record: Mapping[str, Any]) -> str:
+    """`recall_at_10 0.861 [0.83, 0.89]` and so on; empty where the record has no metrics."""
+    parts = []
+    for name, metric in (record.get("metrics") or {}).items():
+        if isinstance(metric, Mapping) and "value" in metric:
+            interval = f" [{metric['low']:.3f}, {metric['high']:.3f}]" if metric.get("low") is not None else ""
+            parts.append(f"{name} {metric['value']:.3f}{interval}")
+    return "\n".join(parts)
+
+
+def ledger(arguments: argparse.Namespace, out: Output) -> int:
+    """The last entries of the ledger, the newest last."""
+    from include.release.ledger import Ledger
+    from include.store.database import open_database
+
+    family = chosen_family(arguments.family)
+    entries = Ledger(open_database(live_settings().database_url)).entries(family, limit=arguments.limit)[::-1]
+    if out.as_json:
+        out.document([{**vars(entry), "event": entry.event.value} for entry in entries])
+        return 0
+    rows = [
+        (f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.event.value, entry.model_version, brief(entry.record), entry.actor)
+        for entry in entries
+    ]
+    out.table(["when (UTC)", "what", "version", "", "by"], rows, empty=f"nothing has happened to {family} yet")
+    return 0
+
+
+def brief(record: Mapping[str, Any], limit: int = 160) -> str:
+    """The plain values of a ledger record, on one line."""
+    parts = []
+    for key, value in record.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            value = "; ".join(value)
+        if isinstance(value, str | int | float) and value != "" and key not in {"rollout", "digest"}:
+            parts.append(f"{key} {value}")
+    text = ", ".join(parts)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def dataset_versions(arguments: argparse.Namespace, out: Output) -> int:
+    """Published dataset versions, the newest first."""
+    from include.data.datasets import list_versions, read_manifest
+    from include.store.objects import open_store
+
+    family, settings = chosen_family(arguments.family), live_settings()
+    store = open_store(settings.store_url)
+    found = [(entry, read_manifest(store, entry)) for entry in list_versions(settings, family)]
+    if out.as_json:
+        out.document(
+            [{"published_at": entry.published_at, **manifest.model_dump(mode="json")} for entry, manifest in found]
+        )
+        return 0
+    rows = [
+        (
+            entry.version,
+            f"{entry.published_at:%Y-%m-%d %H:%M}",
+            ", ".join(f"{name} {table.rows}" for name, table in manifest.tables.items()),
+            len(manifest.deliveries),
+            f"{manifest.change.level.value}: {manifest.change.reason}",
+            manifest.digest[:12],
+        )
+        for entry, manifest in found
+    ]
+    columns = ["version", "published", "rows", "deliveries", "change", "digest"]
+    out.table(columns, rows, empty=f"{family} has no dataset version yet")
+    return 0
+
+
+def quarantine_list(arguments: argparse.Namespace, out: Output) -> int:
+    """Deliveries with rows in quarantine, and their reasons."""
+    from include.data.quarantine import list_quarantine
+    from include.store.objects import open_store
+
+    family = chosen_family(arguments.family)
+    found = list_quarantine(open_store(live_settings().store_url), family)
+    if out.as_json:
+        out.document([vars(entry) for entry in found])
+        return 0
+    rows = [
+        (entry.delivery, entry.passed, entry.rows, ", ".join(f"{name} {n}" for name, n in entry.reasons.items()))
+        for entry in found
+    ]
+    out.table(["delivery", "passed", "rows", "reasons"], rows, empty=f"no row of {family} is in quarantine")
+    return 0
+
+
+def quarantine_show(arguments: argparse.Namespace, out: Output) -> int:
+    """The rows of one delivery that are in quarantine."""
+    from include.data.quarantine import list_quarantine, quarantined_rows
+    from include.store.objects import open_store
+
+    family = chosen_family(arguments.family)
+    store = open_store(live_settings().store_url)
+    listed = list_quarantine(store, family)
+    entries = [entry for entry in listed if entry.delivery == arguments.delivery]
+    if not entries:
+        known = ", ".join(sorted({entry.delivery for entry in listed})) or "(none)"
+        raise UserError(f"no row of delivery {arguments.delivery!r} is in quarantine", hint=f"deliveries: {known}")
+    rows = [row for entry in entries for row in quarantined_rows(store, entry.key, arguments.reason)]
+    if out.as_json:
+        out.document([vars(row) for row in rows[: arguments.limit]])
+        return 0
+    cells = [(row.table, row.place, ", ".join(row.reasons), row.detail, row.values[:200]) for row in rows]
+    out.table(["table", "place", "reasons", "detail", "row"], cells[: arguments.limit], empty="no row has that reason")
+    if len(rows) > arguments.limit:
+        out.line(f"... and {len(rows) - arguments.limit} more (--limit)")
+    return 0
