@@ -113,7 +113,9 @@ async def replay(plan: Plan, examples: Sequence[Example], stop: asyncio.Event) -
         raise UserError("there are no examples to replay", hint="check the dataset version and the split")
     headers = {"authorization": f"Bearer {plan.api_key}"} if plan.api_key else {}
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-    async with httpx.AsyncClient(base_url=plan.gateway, headers=headers, limits=limits, timeout=30.0) as client:
+    async with httpx.AsyncClient(
+        base_url=plan.gateway, headers=headers, limits=limits, timeout=30.0, trust_env=False
+    ) as client:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(_until_ready(client, stop), plan.seconds)
         return await _Replay(plan, examples, client).run(stop)

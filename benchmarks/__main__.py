@@ -1,0 +1,68 @@
+"""`python -m benchmarks NAME [--quick] [--json]`; NAME is a module here, or `all`.
+
+`all` runs each benchmark in a process of its own, so that none warms or slows another, and goes on where one fails;
+`--write-readme` then puts the table between the README's markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from benchmarks.harness import Figure, machine, replace_between_markers, table
+from include.settings import PROJECT_ROOT
+
+NAMES = ("parse", "orchestration", "training", "serving", "retrieval")
+README = PROJECT_ROOT / "README.md"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 where every benchmark was measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=[*NAMES, "all"])
+    parser.add_argument("--quick", action="store_true", help="fewer repeats: shows that it works, not how fast it is")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--write-readme", action="store_true", help="replace the table in README.md (with `all`)")
+    arguments = parser.parse_args(argv)
+    if arguments.write_readme and (arguments.name != "all" or arguments.quick):
+        parser.error("--write-readme needs `all` without --quick: the README shows full runs only")
+    host = machine()
+    failed: list[str] = []
+    if arguments.name == "all":
+        figures, failed = _all(arguments.quick)
+    else:
+        figures = importlib.import_module(f"benchmarks.{arguments.name}").run(arguments.quick)
+    shown = table(figures, host)
+    if arguments.json:
+        print(json.dumps({"machine": host, "figures": [figure.to_json() for figure in figures], "failed": failed}))
+    else:
+        print(shown)
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    elif arguments.write_readme:
+        README.write_text(replace_between_markers(README.read_text(encoding="utf-8"), shown), encoding="utf-8")
+    return 1 if failed else 0
+
+
+def _all(quick: bool) -> tuple[list[Figure], list[str]]:
+    figures: list[Figure] = []
+    failed: list[str] = []
+    for name in NAMES:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "benchmarks", name, "--json", *(["--quick"] if quick else [])]
+        done = subprocess.run(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            failed.append(name)
+            continue
+        for record in json.loads(done.stdout.splitlines()[-1])["figures"]:
+            record.pop("ratio")
+            figures.append(Figure(**record))
+    return figures, failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
