@@ -1,7 +1,7 @@
 """Who answers whom: the routing table of a family, and the assignment of units to variants. Pure.
 
-A unit (a user, a session) is hashed to a point in [0, 1). The challenger owns [0, w) and the champion the rest, so that a
-unit that came to the challenger at 5% is still there at 50%: assignment is sticky while a rollout only grows.
+A unit (a user, a session) is hashed to a point in [0, 1). The challenger owns [0, w) and the champion the rest, so that
+a unit that came to the challenger at 5% is still there at 50%: assignment is sticky while a rollout only grows.
 """
 
 from __future__ import annotations

@@ -1,0 +1,108 @@
+"""The model card: the evaluation report as a page for people (M. Mitchell et al., "Model Cards for Model Reporting",
+2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from include.evaluation.gates import TEST_SPLIT
+from include.evaluation.slices import worst_groups
+from include.spec.models import FamilySpec
+
+_COSTS = (
+    ("latency_p50_ms", "latency p50, ms"),
+    ("latency_p95_ms", "latency p95, ms"),
+    ("throughput_per_second", "answers per second"),
+    ("memory_mb", "peak memory, MB"),
+    ("package_mb", "package, MB"),
+)
+
+
+def model_card(spec: FamilySpec, report: Mapping[str, Any]) -> str:
+    """Markdown page of `report` (see `include.evaluation.step`)."""
+    test = report["splits"][TEST_SPLIT]
+    dataset, candidate = report["dataset"], report["candidate"]
+    percent = f"{report['confidence'] * 100:g}%"
+    quality = [metric for metric in test["summary"] if metric not in dict(_COSTS)]
+    lines = [
+        f"# {spec.title}",
+        "",
+        spec.description,
+        "",
+        f"- package: `{candidate['digest']}` ({candidate['bytes'] / 1e6:.1f} MB)",
+        f"- dataset: version {dataset['version']} (`{dataset['digest'][:16]}`)",
+        f"- code: `{report['code_version']}`",
+        f"- owner: {spec.owner.team}",
+        "",
+        "## Quality on the test split",
+        "",
+        f"n = {test['n']} examples that were not trained on. Intervals: {percent}, bootstrap over examples",
+        f"(BCa, {report['resamples']} resamples, seed {report['seed']}).",
+        "",
+        *_table(
+            ["metric", "this model", *test["references"]],
+            [
+                [metric, _cell(test["summary"][metric])]
+                + [_cell(values.get(metric)) for values in test["references"].values()]
+                for metric in quality
+            ],
+        ),
+        "",
+        "## Difference on the same examples (this model minus the other)",
+        "",
+        *_table(
+            ["metric", *test["comparisons"]],
+            [
+                [metric, *(_cell(values.get(metric), "difference") for values in test["comparisons"].values())]
+                for metric in quality
+            ],
+        ),
+        "",
+        *_cost_lines(report["performance"]),
+        *_slice_lines(test["slices"], quality),
+        "## Limits",
+        "",
+        "The figures hold for examples like those of the test split. Examples were resampled one by one; those that",
+        "share a document resemble each other, so the truth may lie outside of the intervals more often than stated.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cost_lines(performance: Mapping[str, Any]) -> list[str]:
+    models, machine = performance["models"], performance["machine"]
+    rows = [[label, *(_cell(costs[metric]) for costs in models.values())] for metric, label in _COSTS]
+    return [
+        "## Cost of serving",
+        "",
+        f"{performance['requests']} requests each, in turns, one process per model; {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB, {machine['architecture']}.",
+        "",
+        *_table(["", *models], rows),
+        "",
+    ]
+
+
+def _slice_lines(slices: Mapping[str, Any], quality: list[str]) -> list[str]:
+    lines: list[str] = []
+    for name, report in slices.items():
+        metric = quality[0]
+        rows = [
+            [group, str(values["n"]), *(_cell(values["metrics"][each]) for each in quality)]
+            for group, values in worst_groups(report, metric)
+        ]
+        lines += [f"## Weakest by {name}", "", *_table([name, "n", *quality], rows), ""]
+    return lines
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    cells = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+
+
+def _cell(record: Mapping[str, Any] | None, value: str = "value") -> str:
+    if record is None:
+        return "-"
+    shown = f"{record[value]:.4g}"
+    return shown if record["low"] == record["high"] else f"{shown} [{record['low']:.4g}, {record['high']:.4g}]"

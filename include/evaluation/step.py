@@ -1,0 +1,251 @@
+"""The step `evaluate`: candidate against champion, baselines and the untrained model, on the same test examples.
+
+Quality comes per example from the packages as they would serve, cost from the serving runtime in processes of its own.
+The report holds everything, with intervals; the step's outputs hold what gates and the registry need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from include.data.datasets import open_dataset
+from include.errors import DataError
+from include.evaluation.adjust import UNTRAINED
+from include.evaluation.card import model_card
+from include.evaluation.contenders import CANDIDATE, contenders, fetch_all
+from include.evaluation.examples import Place, aligned, check_examples, load_examples, save_answers, save_examples
+from include.evaluation.gates import TEST_SPLIT
+from include.evaluation.intervals import Interval, mean_interval, paired_interval
+from include.evaluation.performance import Timings, cost_comparison, cost_summary, machine, measure
+from include.evaluation.slices import check_slices, slice_report
+from include.families.contract import DatasetView, Examples, Family, ModelRuntime, load_code
+from include.serving.package import read_package
+from include.steps.entry import StepContext
+
+_SHARE = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the parts of the evaluation share."""
+
+    context: StepContext
+    family: Family
+    dataset: DatasetView
+    digests: Mapping[str, str]
+    folders: Mapping[str, Path]
+    _loaded: dict[str, ModelRuntime] = field(default_factory=dict, repr=False)
+
+    def runtime(self, name: str) -> ModelRuntime:
+        """The loaded package of contender `name`; the last one asked for is kept, so that memory holds one at a
+        time."""
+        digest = self.digests[name]
+        if digest not in self._loaded:
+            self._loaded.clear()
+            self._loaded[digest] = load_code(read_package(self.folders[digest]).code).load(self.folders[digest])
+        return self._loaded[digest]
+
+    @property
+    def seed(self) -> int:
+        """Of all resampling: the same work gives the same intervals."""
+        return int(self.context.document.fingerprint[:8], 16)
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        evaluation = self.context.document.spec.evaluation
+        return {"confidence": evaluation.confidence, "resamples": evaluation.resamples, "seed": self.seed}
+
+
+def evaluate(context: StepContext) -> dict[str, Any]:
+    """Runs the evaluation; see the table of steps for inputs and outputs."""
+    document = context.document
+    spec, inputs = document.spec, document.inputs
+    dataset = open_dataset(context.settings, spec.family, inputs["dataset_version"])
+    if dataset.digest != inputs["dataset_digest"]:
+        raise DataError(
+            f"dataset {dataset.version} is not the one that the candidate was trained on",
+            where=f"{spec.family} {dataset.version}",
+            hint="its content changed after it was published; do not use it",
+        )
+    family = load_code(spec.code)
+    digests = contenders(context, family, dataset)
+    bench = Bench(context, family, dataset, digests, fetch_all(context, digests))
+    signature = _signature(bench)
+    answers_key = _save_answers(bench)
+    splits = {split: _evaluate_split(bench, split) for split in _splits(context)}
+    costs = _measure(bench)
+    test = splits[TEST_SPLIT]
+    test["summary"] |= costs["summary"]
+    for name, comparison in costs["comparisons"].items():
+        test["comparisons"][name] |= comparison
+    package = read_package(bench.folders[digests[CANDIDATE]])
+    report = {
+        "family": spec.family,
+        "dataset": {"version": dataset.version, "digest": dataset.digest},
+        "packages": digests,
+        "candidate": {"digest": package.digest, "bytes": package.size, "facts": package.facts},
+        "champion": inputs.get("champion"),
+        "splits": splits,
+        "performance": costs["performance"],
+        "answers_key": answers_key,
+        "confidence": spec.evaluation.confidence,
+        "resamples": spec.evaluation.resamples,
+        "seed": bench.seed,
+        "code_version": document.code_version,
+    }
+    report_key = context.put_json("report.json", report)
+    card_key = f"{document.output}/model_card.md"
+    context.store.put(card_key, model_card(spec, report).encode())
+    return {
+        "report_key": report_key,
+        "card_key": card_key,
+        "answers_key": answers_key,
+        "champion": inputs.get("champion"),
+        "summary": test["summary"],
+        "comparisons": test["comparisons"],
+        "other_splits": {
+            split: {"summary": result["summary"], "comparisons": result["comparisons"]}
+            for split, result in splits.items()
+            if split != TEST_SPLIT
+        },
+        "baselines": {name: _reference_record(test, digests, name) for name in inputs.get("baselines") or ()},
+        "zero_shot": _reference_record(test, digests, UNTRAINED) if UNTRAINED in digests else None,
+        "signature": signature,
+        "package_bytes": package.size,
+        "n": test["n"],
+    }
+
+
+def _splits(context: StepContext) -> list[str]:
+    asked = {gate.split for gate in context.document.spec.evaluation.gates} | {TEST_SPLIT}
+    return sorted(asked, key=lambda split: (split != TEST_SPLIT, split))
+
+
+def _evaluate_split(bench: Bench, split: str) -> dict[str, Any]:
+    """Metrics of every contender on `split`, paired differences, and the candidate's slices."""
+    examples = {name: _outcomes(bench, name, split) for name in bench.digests}
+    ids = examples[CANDIDATE].ids
+    metrics = {name: aligned(result, ids) for name, result in examples.items()}
+    bounds = {
+        metric: _SHARE if all(_is_share(values.get(metric)) for values in metrics.values()) else None
+        for metric in metrics[CANDIDATE]
+    }
+
+    def interval(values: Any, metric: str) -> dict[str, Any]:
+        return mean_interval(values, bounds=bounds.get(metric), **bench.bootstrap).to_json()
+
+    summary = {metric: interval(values, metric) for metric, values in metrics[CANDIDATE].items()}
+    comparisons = {
+        name: {
+            metric: _difference(
+                paired_interval(values, metrics[name][metric], bounds=bounds[metric], **bench.bootstrap)
+            )
+            for metric, values in metrics[CANDIDATE].items()
+            if metric in metrics[name]
+        }
+        for name in metrics
+        if name != CANDIDATE
+    }
+    references = {
+        name: {metric: interval(values, metric) for metric, values in result.items()}
+        for name, result in metrics.items()
+        if name != CANDIDATE
+    }
+    asked = bench.context.document.spec.evaluation.slices
+    labels = examples[CANDIDATE].slices
+    check_slices(asked, labels)
+    slices = {
+        name: slice_report(metrics[CANDIDATE], labels[name], bounds=bounds, **bench.bootstrap)
+        for name in asked or sorted(labels)
+    }
+    return {
+        "n": len(ids),
+        "summary": summary,
+        "comparisons": comparisons,
+        "references": references,
+        "slices": slices,
+        "examples": {name: _place(bench, name, split).examples_key for name in bench.digests},
+    }
+
+
+def _outcomes(bench: Bench, name: str, split: str) -> Examples:
+    """Outcomes per example of one contender: read back where they are known, computed where not."""
+    place, store = _place(bench, name, split), bench.context.store
+    stored = load_examples(store, place)
+    if stored is not None:
+        return stored
+    names = list(bench.digests)
+    bench.context.progress(names.index(name), len(names), "models", force=True, evaluating=name, split=split)
+    found = check_examples(bench.family.evaluate(bench.runtime(name), bench.dataset, split), f"{name} on {split}")
+    save_examples(store, place, found)
+    return found
+
+
+def _save_answers(bench: Bench) -> str:
+    place = _place(bench, CANDIDATE, TEST_SPLIT)
+    return save_answers(bench.context.store, place, bench.family, bench.runtime(CANDIDATE), bench.dataset)
+
+
+def _measure(bench: Bench) -> dict[str, Any]:
+    """Cost of the candidate, the champion and the baselines; the untrained model costs what the candidate costs."""
+    evaluation = bench.context.document.spec.evaluation
+    digests = {name: digest for name, digest in bench.digests.items() if name != UNTRAINED}
+    bench.context.progress(len(bench.digests), len(bench.digests), "models", force=True, evaluating="serving cost")
+    requests = [
+        inputs for _, inputs, _ in islice(bench.family.requests(bench.dataset, TEST_SPLIT), evaluation.latency_requests)
+    ]
+    folders = {digest: bench.folders[digest] for digest in digests.values()}
+    timings = measure(folders, requests, evaluation.latency_requests)
+    sizes = {digest: read_package(folder).size for digest, folder in folders.items()}
+    candidate = digests[CANDIDATE]
+
+    def summary(digest: str) -> dict[str, Any]:
+        costs = cost_summary(timings[digest], sizes[digest], evaluation.confidence)
+        return {metric: value.to_json() for metric, value in costs.items()}
+
+    def comparison(digest: str) -> dict[str, Any]:
+        both = (sizes[candidate], sizes[digest])
+        found = cost_comparison(timings[candidate], timings[digest], both, **bench.bootstrap)
+        return {metric: _difference(value) for metric, value in found.items()}
+
+    return {
+        "summary": summary(candidate),
+        "comparisons": {name: comparison(digest) for name, digest in digests.items() if name != CANDIDATE},
+        "performance": {
+            "machine": machine(),
+            "requests": evaluation.latency_requests,
+            "models": {name: _raw(summary(digest), timings[digest]) for name, digest in digests.items()},
+        },
+    }
+
+
+def _raw(summary: dict[str, Any], timings: Timings) -> dict[str, Any]:
+    return {**summary, "load_seconds": round(timings.load_seconds, 3)}
+
+
+def _place(bench: Bench, name: str, split: str) -> Place:
+    document = bench.context.document
+    return Place(document.family, bench.dataset.digest, bench.digests[name], split, document.code_version)
+
+
+def _signature(bench: Bench) -> dict[str, dict[str, str]]:
+    """What goes into the candidate and what comes out: a change of it is a new major version."""
+    runtime = bench.runtime(CANDIDATE)
+    return {"inputs": dict(runtime.inputs), "outputs": dict(runtime.outputs)}
+
+
+def _reference_record(test: Mapping[str, Any], digests: Mapping[str, str], name: str) -> dict[str, Any]:
+    return {"digest": digests[name], "metrics": test["references"][name]}
+
+
+def _difference(interval: Interval) -> dict[str, Any]:
+    record = interval.to_json()
+    return {"difference": record.pop("value"), **record}
+
+
+def _is_share(values: Any) -> bool:
+    return values is None or (bool((values >= 0.0).all()) and bool((values <= 1.0).all()))

@@ -1,0 +1,360 @@
+"""The rollout: one candidate, from its first shadow request to champion, or back.
+
+Every function can be repeated, and continues where the ledger stands: a rollout is known by its candidate and the run
+that asked for it, and every change of traffic is a compare-and-swap on the routing table. Order matters: traffic moves
+first, then the ledger tells of it, then the gateway is waited for. A process that dies in between finds the routing
+table as it left it, and adds what is missing.
+
+During a rollout the champion stays champion, and the challenger has the stage's share, or works in the shadow. Where
+nothing served before, and no baseline is named, the candidate answers everything at every stage.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from include.errors import UserError
+from include.evaluation.gates import Verdict
+from include.release import gateway
+from include.release.bootstrap import bootstrap
+from include.release.decisions import decide
+from include.release.ledger import Entry, Event, Ledger, Route, StaleRoute
+from include.release.observation import observe
+from include.release.packages import verify_package
+from include.release.registry import ModelVersion, find_version, sync_aliases
+from include.release.rollback import all_to, first_that_loads, served_fully
+from include.release.rollout import StageInput, StageVerdict
+from include.release.rollout import decide as judge_stage
+from include.release.routing import RoutingTable
+from include.release.state import BEGUN, ENTERED, JUDGED, PROMOTED, ROLLED_BACK, ReleaseError, Rollout, stale
+from include.settings import Settings
+from include.spec.models import FamilySpec, StageSpec
+from include.steps.fingerprint import code_version, fingerprint
+from include.store.database import open_database
+
+log = logging.getLogger(__name__)
+
+_SWAP_TRIES = 5
+_Record = dict[str, Any]
+
+
+def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str, actor: str, at: datetime) -> _Record:
+    """Starts a rollout, or finds the one that this `run` started.
+
+    Returns:
+        `rollout` (its id), `candidate` and `champion` ({version, digest}; champion None where nothing serves), `stages`
+        (names), and `skip`: why there is nothing to do, else None.
+
+    Raises:
+        UserError: The version is unknown.
+        ReleaseError: Another rollout is under way.
+        PackageError: The candidate's package is missing or altered.
+    """
+    ledger = _ledger(settings)
+    rollout = f"{model_version}-{fingerprint(family=spec.family, run=run, version=model_version)[:10]}"
+    candidate = find_version(open_database(settings.database_url), spec.family, model_version)
+    if ledger.entry(spec.family, f"{BEGUN}:{rollout}") is not None:
+        begun = Rollout.read(ledger, spec.family, rollout)
+        ended = begun.ended()
+        return _shown(begun, f"this rollout has ended ({ended}); start a new release" if ended else None)
+    stages = [stage.name for stage in spec.release.stages]
+    identity = {"version": candidate.version, "digest": candidate.digest}
+    record: _Record = {"rollout": rollout, "run": run, "candidate": identity, "champion": None, "stages": stages}
+    skip = _why_not(ledger, candidate)
+    if skip is not None:
+        return {**record, "skip": skip}
+    _refuse_second_rollout(ledger, spec.family)
+    verify_package(settings, spec.family, candidate.digest)
+    route = bootstrap(settings, spec, candidate, actor=actor, at=at)
+    if route is not None:
+        record["champion"] = route.table.champion.model_dump(mode="json", exclude={"role"})
+    record["generation"] = route.generation if route else 0
+    ledger.append(
+        spec.family,
+        Event.ROLLOUT_BEGUN,
+        key=f"{BEGUN}:{rollout}",
+        actor=actor,
+        at=at,
+        model_version=candidate.version,
+        record=record,
+    )
+    return _shown(Rollout.read(ledger, spec.family, rollout), None)
+
+
+def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, *, actor: str, at: datetime) -> _Record:
+    """Moves the traffic of a stage, once, and waits until the gateway serves it.
+
+    Returns:
+        `generation`, `stage`, `entered_at` (when traffic moved, ISO 8601).
+
+    Raises:
+        ReleaseError: An earlier stage was not passed, or the rollout has ended.
+        StaleRoute: Somebody else changed the traffic since the rollout's last step.
+        GatewayError: The gateway did not take over the routing table; the task can be tried again.
+    """
+    ledger, wanted = _ledger(settings), _stage(spec, stage)
+    state = Rollout.read(ledger, spec.family, rollout)
+    if (ended := state.ended()) is not None:
+        raise ReleaseError(f"rollout {rollout} has ended: {ended}", hint="start a new release of that version")
+    state.check_passed(before=stage)
+    entered = state.entry(ENTERED, stage)
+    if entered is not None and state.entry(JUDGED, stage) is not None:  # done; traffic may be at a later stage by now
+        return {"generation": entered.record["generation"], "stage": stage, "entered_at": entered.at.isoformat()}
+    route = ledger.route(spec.family)
+    if route is None or not state.is_at(route, stage):
+        reason = f"rollout of {state.version}: stage {stage}"
+        route = _swap(ledger, spec.family, state.replaceable(route), state.table(wanted), reason, actor, at)
+    record = {
+        "rollout": rollout,
+        "stage": stage,
+        "traffic": wanted.traffic,
+        "shadow": wanted.shadow,
+        "generation": route.generation,
+    }
+    _append(state, Event.STAGE_ENTERED, state.key(ENTERED, stage), record, actor, route.at)
+    gateway.wait_for_generation(settings, spec.family, route.generation)
+    return {"generation": route.generation, "stage": stage, "entered_at": route.at.isoformat()}
+
+
+def judge(settings: Settings, spec: FamilySpec, rollout: str, stage: str, *, at: datetime) -> _Record:
+    """The verdict on a stage by what the gateway saw so far; final verdicts are recorded once and stay.
+
+    Returns:
+        `verdict`, `wait` (True: not final, ask again later), `why` (sentences), `observed` ({seconds, candidate,
+        champion}).
+
+    Raises:
+        ReleaseError: The stage was not entered.
+    """
+    ledger, wanted = _ledger(settings), _stage(spec, stage)
+    state = Rollout.read(ledger, spec.family, rollout)
+    if (judged := state.entry(JUDGED, stage)) is not None:
+        return _verdict_of(judged)
+    entered = state.entry(ENTERED, stage)
+    if entered is None:
+        raise ReleaseError(f"stage {stage} of rollout {rollout} was not entered", hint="enter it first")
+    route = ledger.route(spec.family)
+    if route is None or not state.is_at(route, stage):
+        return _taken_over(state, wanted, entered, route, at)
+    given = StageInput(
+        stage=wanted,
+        guardrails=spec.release.guardrails,
+        seconds=max(0.0, (at - route.at).total_seconds()),
+        **observe(settings, spec.family, route, wanted, state.judged()),
+    ).model_dump(mode="json")
+    outcome = judge_stage(given)
+    if outcome["wait"]:
+        return {**outcome, "observed": {name: given[name] for name in ("seconds", "candidate", "champion")}}
+    engine = open_database(settings.database_url)
+    decision = decide(engine, spec.family, "stage", given, code_version=code_version(), at=at)
+    record = {
+        **_stage_record(state, wanted, route.generation, given["seconds"]),
+        **given["candidate"],
+        "champion": given["champion"],
+        "paired": given["paired"],
+        "verdict": decision.output["verdict"],
+        "why": decision.output["why"],
+        "decision": decision.id,
+    }
+    return _record_verdict(state, record, at)
+
+
+def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, at: datetime) -> _Record:
+    """Makes the candidate the champion, when every stage was passed.
+
+    Returns:
+        `champion` (version), `digest`, `previous` (version or None), `generation`, `registry` (empty, or why MLflow's
+        aliases could not be set: the ledger holds nevertheless).
+
+    Raises:
+        ReleaseError: A stage is missing, or the rollout was rolled back.
+        StaleRoute: Somebody else changed the traffic since the last stage.
+        GatewayError: The gateway did not take over; the task can be tried again.
+    """
+    ledger = _ledger(settings)
+    state = Rollout.read(ledger, spec.family, rollout)
+    if state.entry(ROLLED_BACK) is not None:
+        raise ReleaseError(f"rollout {rollout} was rolled back", hint="start a new release of that version")
+    state.check_passed()
+    done = state.entry(PROMOTED)
+    if done is None:
+        route = ledger.route(spec.family)
+        if route is None or not state.owns(route):
+            raise stale(spec.family, route)
+        if route.table.stage:
+            reason = f"rollout of {state.version}: promoted"
+            table = all_to(state.candidate, rollout)
+            route = _swap(ledger, spec.family, route.generation, table, reason, actor, at)
+        record: _Record = {
+            "rollout": rollout,
+            "digest": state.candidate.digest,
+            "previous": state.champion.version if state.champion else None,
+            "generation": route.generation,
+        }
+        _append(state, Event.PROMOTED, state.key(PROMOTED), record, actor, at)
+    else:
+        record = dict(done.record)
+    gateway.wait_for_generation(settings, spec.family, record["generation"])
+    return {"champion": state.version, **record, "registry": _sync(settings, spec.family)}
+
+
+def roll_back(settings: Settings, spec: FamilySpec, rollout: str, *, reason: str, actor: str, at: datetime) -> _Record:
+    """Takes the candidate's traffic away, once, whatever the rollout had reached.
+
+    Returns:
+        `changed` (whether traffic moved), `to` (version that serves now, or None), `generation`, `reason`, `note`.
+
+    Raises:
+        GatewayError: Traffic was moved in the ledger, but the gateway did not take it over in time.
+    """
+    ledger = _ledger(settings)
+    state = Rollout.read(ledger, spec.family, rollout)
+    done = state.entry(ROLLED_BACK)
+    if done is None:
+        record = {"rollout": rollout, "reason": reason, **_take_back(settings, state, reason, actor, at)}
+        _append(state, Event.ROLLED_BACK, state.key(ROLLED_BACK), record, actor, at)
+    else:
+        record = dict(done.record)
+    if record["changed"]:
+        gateway.wait_for_generation(settings, spec.family, record["generation"])
+    return {**record, "registry": _sync(settings, spec.family)}
+
+
+def _take_back(settings: Settings, state: Rollout, reason: str, actor: str, at: datetime) -> _Record:
+    for _ in range(_SWAP_TRIES):
+        route = state.ledger.route(state.family)
+        if route is None:
+            return {"changed": False, "to": None, "generation": 0, "note": "nothing serves"}
+        serving = {"to": route.table.champion.version, "generation": route.generation}
+        if not state.owns(route):
+            return {"changed": False, **serving, "note": f"the candidate had no traffic ({route.reason})"}
+        if not route.table.stage and route.table.champion.version != state.version:
+            return {"changed": True, **serving, "note": "an earlier try had moved the traffic"}
+        older = state.ledger.routes_before(state.family, route.generation)
+        served = served_fully(older, without=state.version, rollout=state.id)
+        target, passed_over = first_that_loads(settings, state.family, served)
+        if target is None:
+            note = "; ".join([*passed_over, "nothing else ever served, so the candidate goes on: a person must decide"])
+            return {"changed": False, "to": None, "generation": route.generation, "note": note}
+        try:
+            back = _swap(
+                state.ledger,
+                state.family,
+                route.generation,
+                all_to(target, state.id),
+                f"rolled back: {reason}",
+                actor,
+                at,
+            )
+        except StaleRoute:  # read again: if it is still this rollout's traffic, it must still go back
+            continue
+        return {"changed": True, "to": target.version, "generation": back.generation, "note": "; ".join(passed_over)}
+    raise stale(state.family, state.ledger.route(state.family))
+
+
+def _why_not(ledger: Ledger, candidate: ModelVersion) -> str | None:
+    """Why this version may not fly, or need not."""
+    version = candidate.version
+    if candidate.verdict != Verdict.PASS.value:
+        return f"{version} did not pass its gates (verdict {candidate.verdict})"
+    if not candidate.releasable:
+        return f"{version} was built by a backfill: it may be compared, not released"
+    route = ledger.route(candidate.family)
+    if route is not None and not route.table.stage and route.table.champion.version == version:
+        return f"{version} is the champion already"
+    return None
+
+
+def _refuse_second_rollout(ledger: Ledger, family: str) -> None:
+    route = ledger.route(family)
+    if route is not None and route.table.stage:
+        raise ReleaseError(
+            f"rollout {route.table.rollout} of {family} is under way, at stage {route.table.stage}",
+            hint="let it end, or take it back with `windtunnel rollback`",
+            rollout=route.table.rollout,
+        )
+
+
+def _swap(
+    ledger: Ledger, family: str, expected: int, table: RoutingTable, reason: str, actor: str, at: datetime
+) -> Route:
+    generation = ledger.swap_route(family, expected, table, reason=reason, actor=actor, at=at)
+    return Route(generation, table, reason, actor, at)
+
+
+def _append(state: Rollout, event: Event, key: str, record: _Record, actor: str, at: datetime) -> None:
+    state.ledger.append(state.family, event, key=key, actor=actor, at=at, model_version=state.version, record=record)
+
+
+def _taken_over(state: Rollout, stage: StageSpec, entered: Entry, route: Route | None, at: datetime) -> _Record:
+    """Somebody else moved the traffic: the stage cannot be judged any more."""
+    seconds = max(0.0, (at - entered.at).total_seconds())
+    record = {
+        **_stage_record(state, stage, entered.record["generation"], seconds),
+        "requests": 0,
+        "errors": 0,
+        "labels": 0,
+        "quality": {},
+        "champion": None,
+        "verdict": StageVerdict.INCONCLUSIVE.value,
+        "why": [stale(state.family, route).message],
+    }
+    return _record_verdict(state, record, at)
+
+
+def _stage_record(state: Rollout, stage: StageSpec, generation: int, seconds: float) -> _Record:
+    return {
+        "rollout": state.id,
+        "stage": stage.name,
+        "traffic": stage.traffic,
+        "shadow": stage.shadow,
+        "generation": generation,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _record_verdict(state: Rollout, record: _Record, at: datetime) -> _Record:
+    """Records the verdict; where another judge was faster, its verdict holds."""
+    _append(state, Event.STAGE_JUDGED, state.key(JUDGED, record["stage"]), record, state.begun.actor, at)
+    judged = state.entry(JUDGED, record["stage"])
+    return _verdict_of(judged) if judged else {}
+
+
+def _verdict_of(judged: Entry) -> _Record:
+    record = judged.record
+    names = ("requests", "errors", "latency_p50_ms", "latency_p95_ms", "labels", "quality")
+    observed = {
+        "seconds": record["seconds"],
+        "candidate": {name: record.get(name) for name in names},
+        "champion": record["champion"],
+    }
+    return {"verdict": record["verdict"], "wait": False, "why": list(record["why"]), "observed": observed}
+
+
+def _shown(state: Rollout, skip: str | None) -> _Record:
+    names = ("rollout", "candidate", "champion", "stages")
+    return {**{name: state.begun.record[name] for name in names}, "skip": skip}
+
+
+def _stage(spec: FamilySpec, name: str) -> StageSpec:
+    for stage in spec.release.stages:
+        if stage.name == name:
+            return stage
+    known = ", ".join(stage.name for stage in spec.release.stages)
+    raise UserError(f"{spec.family} has no stage {name!r}", where="release.stages", hint=f"known: {known}")
+
+
+def _ledger(settings: Settings) -> Ledger:
+    return Ledger(open_database(settings.database_url))
+
+
+def _sync(settings: Settings, family: str) -> str:
+    """Brings MLflow's aliases into step. What serves is decided by now: trouble there must not undo it."""
+    try:
+        sync_aliases(settings, family)
+    except Exception as error:  # MLflow is a display of the ledger here; whatever it raises, traffic stays as decided
+        log.warning("MLflow's aliases of %s could not be set, the next release sets them: %s", family, error)
+        return f"MLflow's aliases could not be set: {error}"
+    return ""

@@ -1,0 +1,57 @@
+"""From the gateway's counts to what a stage is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from include.release import gateway
+from include.release.ledger import Route
+from include.release.rollout import Observed, Quality, pooled
+from include.settings import Settings
+from include.spec.models import StageSpec
+
+
+def observe(
+    settings: Settings, family: str, route: Route, stage: StageSpec, earlier: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """`candidate`, `champion`, `paired` and `unreachable` of a `StageInput`.
+
+    Args:
+        route: The routing table of the stage.
+        earlier: Records of the stages judged so far in this rollout.
+    """
+    before = champion_before(earlier) if route.table.challenger else None
+    try:
+        shown = gateway.stats(settings, family, route.generation)
+    except gateway.GatewayError as error:  # it may be restarting; the stage's own time limit ends the waiting
+        return {"unreachable": error.message, "champion": before}
+    return read_stats(shown, stage, before, alone=route.table.challenger is None)
+
+
+def read_stats(shown: Mapping[str, Any], stage: StageSpec, before: Observed | None, *, alone: bool) -> dict[str, Any]:
+    """Picks the candidate's and the champion's counts out of `/v1/stats`. Pure.
+
+    Args:
+        before: The champion in the stages before, for a stage in which it has no traffic.
+        alone: The candidate answers everything because nothing served before it.
+    """
+    variants = shown["variants"]
+    if alone:
+        return {"candidate": Observed.model_validate(variants["champion"]), "champion": None}
+    challenger = variants.get("challenger", {})
+    candidate = challenger.get("shadow", {}) if stage.shadow else challenger
+    champion = before if stage.traffic >= 1.0 else Observed.model_validate(variants["champion"])
+    return {
+        "candidate": Observed.model_validate(candidate),
+        "champion": champion,
+        "paired": {metric: Quality.model_validate(found) for metric, found in shown.get("paired", {}).items()}
+        if stage.shadow
+        else {},
+    }
+
+
+def champion_before(earlier: Iterable[Mapping[str, Any]]) -> Observed | None:
+    """The champion over the earlier stages in which it had traffic of its own."""
+    shared = [record["champion"] for record in earlier if record["traffic"] < 1.0 and record.get("champion")]
+    return pooled(Observed.model_validate(record) for record in shared)

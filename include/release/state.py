@@ -1,0 +1,134 @@
+"""Where a rollout stands, read from the ledger: what it began with, which stages it passed, whether it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from include.errors import WindtunnelError
+from include.release.ledger import Entry, Ledger, Route, StaleRoute
+from include.release.rollout import StageVerdict
+from include.release.routing import Role, RoutingTable, Variant
+from include.spec.models import StageSpec
+
+#: Keys of ledger entries; each of them can be there once per rollout (and stage).
+BEGUN, ENTERED, JUDGED = "begun", "entered", "judged"
+PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
+_ENDS = (PROMOTED, ROLLED_BACK)
+
+
+class ReleaseError(WindtunnelError):
+    """The rollout cannot go on from where the ledger stands."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout that has begun. What can change is read from the ledger whenever it is asked for."""
+
+    ledger: Ledger
+    family: str
+    begun: Entry
+
+    @classmethod
+    def read(cls, ledger: Ledger, family: str, rollout: str) -> Rollout:
+        """Raises `ReleaseError` where no such rollout has begun."""
+        begun = ledger.entry(family, f"{BEGUN}:{rollout}")
+        if begun is None:
+            raise ReleaseError(f"there is no rollout {rollout!r} of {family}", hint="begin it first")
+        return cls(ledger, family, begun)
+
+    @property
+    def id(self) -> str:
+        return str(self.begun.record["rollout"])
+
+    @property
+    def version(self) -> str:
+        return str(self.begun.record["candidate"]["version"])
+
+    @property
+    def candidate(self) -> Variant:
+        """The candidate, as it stands in a routing table once it is the champion."""
+        return Variant(role=Role.CHAMPION, **self.begun.record["candidate"])
+
+    @property
+    def champion(self) -> Variant | None:
+        """What served when the rollout began; None where nothing did."""
+        found = self.begun.record["champion"]
+        return Variant(role=Role.CHAMPION, **found) if found else None
+
+    @property
+    def stages(self) -> list[str]:
+        return list(self.begun.record["stages"])
+
+    def entry(self, what: str, stage: str | None = None) -> Entry | None:
+        """The ledger entry `what` of this rollout (and stage)."""
+        return self.ledger.entry(self.family, self.key(what, stage))
+
+    def key(self, what: str, stage: str | None = None) -> str:
+        """The `event_key` of that entry."""
+        return f"{what}:{self.id}" if stage is None else f"{what}:{self.id}:{stage}"
+
+    def ended(self) -> str | None:
+        """How the rollout ended, in words; None while it has not."""
+        for what in _ENDS:
+            if (entry := self.entry(what)) is not None:
+                reason = f": {entry.record['reason']}" if what == ROLLED_BACK else ""
+                return what.replace("_", " ") + reason
+        return None
+
+    def judged(self) -> list[Mapping[str, Any]]:
+        """Records of the stages that have a final verdict, in their order."""
+        entries = [self.entry(JUDGED, stage) for stage in self.stages]
+        return [entry.record for entry in entries if entry is not None]
+
+    def check_passed(self, before: str | None = None) -> None:
+        """Raises `ReleaseError` unless every stage (before the stage `before`, if given) was passed."""
+        if before is not None and before not in self.stages:
+            raise ReleaseError(f"rollout {self.id} has no stage {before!r}", hint=f"it has {', '.join(self.stages)}")
+        for stage in self.stages if before is None else self.stages[: self.stages.index(before)]:
+            judged = self.entry(JUDGED, stage)
+            if judged is None or judged.record["verdict"] != StageVerdict.PASS.value:
+                verdict = judged.record["verdict"] if judged else "no verdict"
+                raise ReleaseError(
+                    f"stage {stage} of rollout {self.id} was not passed ({verdict})",
+                    hint="the rollout cannot go on; take it back",
+                )
+
+    def owns(self, route: Route | None) -> bool:
+        """Whether the traffic is as this rollout left it."""
+        return route is not None and route.table.rollout == self.id
+
+    def is_at(self, route: Route | None, stage: str) -> bool:
+        """Whether the traffic is that of this rollout's `stage`."""
+        return route is not None and self.owns(route) and route.table.stage == stage
+
+    def replaceable(self, route: Route | None) -> int:
+        """The generation that this rollout may replace: its own, or the one it began on. Raises `StaleRoute`."""
+        generation = route.generation if route else 0
+        if not self.owns(route) and generation != self.begun.record["generation"]:
+            raise stale(self.family, route)
+        return generation
+
+    def table(self, stage: StageSpec) -> RoutingTable:
+        """The routing table of a stage."""
+        if self.champion is None:
+            return RoutingTable(champion=self.candidate, stage=stage.name, rollout=self.id)
+        return RoutingTable(
+            champion=self.champion,
+            challenger=self.candidate.model_copy(update={"role": Role.CHALLENGER}),
+            challenger_share=0.0 if stage.shadow else stage.traffic,
+            shadow=stage.shadow,
+            stage=stage.name,
+            rollout=self.id,
+        )
+
+
+def stale(family: str, route: Route | None) -> StaleRoute:
+    """The error that says who else changed the traffic."""
+    said = f"generation {route.generation} by {route.actor}: {route.reason}" if route else "nothing serves"
+    return StaleRoute(
+        f"the traffic of {family} was changed by someone else ({said})",
+        hint="read the current state with `windtunnel status` and decide again",
+        newest=route.generation if route else 0,
+    )

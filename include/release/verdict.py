@@ -1,0 +1,40 @@
+"""What becomes of a candidate: the gates' verdict, and what follows from it. Pure.
+
+PASS is registered. FAIL goes back to the sweep with adjusted parameters while attempts are left, then it is archived.
+INCONCLUSIVE does not ship either: it is answered like FAIL, with the number of examples that would decide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from include.evaluation.adjust import adjust
+from include.evaluation.gates import TEST_SPLIT, Verdict, decide
+
+REGISTER, RETRY, ARCHIVE = "register", "retry", "archive"
+
+
+def judge(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict on a candidate and the next step.
+
+    Args:
+        record: `include.evaluation.gates.GateInput` with `attempt` and `max_attempts` beside it.
+
+    Returns:
+        What `gates.decide` returns, with `next` ("register", "retry", "archive") and `adjust` (empty unless "retry").
+    """
+    outcome = decide(record)
+    if outcome["verdict"] == Verdict.PASS.value:
+        return {**outcome, "next": REGISTER, "adjust": {}}
+    attempt, most = int(record["attempt"]), int(record["max_attempts"])
+    comparisons = record["splits"][TEST_SPLIT].get("comparisons", {})
+    changes = adjust(outcome["gates"], comparisons, attempt, most)
+    if changes is None:
+        reason = f"attempt {attempt} of {most}: archived, " + (
+            "no attempt is left" if attempt >= most else "another training would not change what failed"
+        )
+        return {**outcome, "next": ARCHIVE, "adjust": {}, "why": [*outcome["why"], reason]}
+    shown = ", ".join(f"{name} {value:g}" for name, value in changes.items())
+    reason = f"attempt {attempt} of {most}: back to the sweep with {shown}"
+    return {**outcome, "next": RETRY, "adjust": changes, "why": [*outcome["why"], reason]}
