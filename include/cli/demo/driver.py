@@ -196,8 +196,7 @@ class Demo:
 
     def _stages(self, ledger: Ledger, version: str) -> list[dict[str, Any]]:
         entries = ledger.entries(self._plan.family, frozenset({Event.STAGE_JUDGED}), limit=100)[::-1]
-        own = [{**entry.record, "at": entry.at} for entry in entries if entry.model_version == version]
-        return stage_records(own, {stage.name: stage.traffic for stage in self._spec.release.stages})
+        return stage_records([entry.record for entry in entries if entry.model_version == version])
 
     def _wait_until_served(self, settings: Settings, ledger: Ledger, version: str) -> None:
         """The ledger says who is the champion; the gateway must have loaded it before anybody asks."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from include.cli.follow import Snapshot
@@ -106,44 +105,28 @@ def metric_record(metric: Mapping[str, Any]) -> dict[str, Any]:
     return {name: metric.get(name) for name in ("value", "low", "high", "n")}
 
 
-def stage_records(entries: Iterable[Mapping[str, Any]], traffic: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One record per judged stage, from the ledger's `stage_judged` entries in their order.
+def stage_records(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One record per judged stage of the newest rollout, from the ledger's `stage_judged` records in their order.
 
-    Args:
-        entries: Each with `stage`, `verdict`, `at`, `entered_at` and `observed` (requests and errors per variant).
-        traffic: Stage name -> share of the candidate, from the spec.
+    `requests` and `errors` are the candidate's; `champion` has the champion's of the same stage, where it had traffic.
     """
+    newest = entries[-1].get("rollout") if entries else None
     return [
         {
             "name": entry["stage"],
-            "traffic": traffic.get(entry["stage"]),
-            "requests": _count(entry, "requests"),
-            "errors": _count(entry, "errors"),
+            "traffic": entry["traffic"],
+            "requests": entry["requests"],
+            "errors": entry["errors"],
             "verdict": entry["verdict"],
-            "seconds": _seconds(entry),
+            "seconds": entry["seconds"],
+            "shadow": entry.get("shadow", False),
+            "champion": _counts(entry.get("champion")) if entry["traffic"] < 1 else None,
             "why": entry.get("why"),
         }
         for entry in entries
+        if entry.get("rollout") == newest
     ]
 
 
-def _count(entry: Mapping[str, Any], what: str) -> int | None:
-    """Of both variants together: nobody's request counts for nothing."""
-    observed = entry.get("observed") or {}
-    counts = [side.get(what) for side in observed.values() if isinstance(side, Mapping) and side.get(what) is not None]
-    if counts:
-        return int(sum(counts))
-    return int(observed[what]) if isinstance(observed.get(what), int) else None
-
-
-def _seconds(entry: Mapping[str, Any]) -> float | None:
-    if entry.get("seconds") is not None:
-        return round(float(entry["seconds"]), 2)
-    entered, judged = entry.get("entered_at"), entry.get("at")
-    if entered is None or judged is None:
-        return None
-    return round((_moment(judged) - _moment(entered)).total_seconds(), 2)
-
-
-def _moment(value: Any) -> datetime:
-    return value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+def _counts(side: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {name: side.get(name) for name in ("requests", "errors")} if side else None

@@ -20,25 +20,20 @@ def show_summary(record: Mapping[str, Any], out: Output) -> None:
         out.line()
         out.table(["compared with", "metric", "difference", "interval", "n"], _comparisons(record["comparisons"]))
     if record["stages"]:
-        rows = [
-            (
-                s["name"],
-                f"{s['traffic']:.0%}" if s["traffic"] is not None else "",
-                s["requests"],
-                s["errors"],
-                s["seconds"],
-                s["verdict"],
-            )
-            for s in record["stages"]
-        ]
+        columns = ("name", "traffic", "requests", "errors", "seconds", "verdict")
+        stages = [{**stage, "traffic": share(stage)} for stage in record["stages"]]
         out.line()
-        out.table(["stage", "traffic", "requests", "errors", "seconds", "verdict"], rows)
+        out.table(["stage", *columns[1:]], [[stage[name] for name in columns] for stage in stages])
     if record["tasks"]:
         slowest = sorted(record["tasks"], key=lambda task: -task["seconds"])[:5]
         out.line()
-        out.line(
-            "slowest tasks: " + ", ".join(f"{task['task_id']} {task['seconds']:.0f} s" for task in slowest), style="dim"
-        )
+        text = ", ".join(f"{task['task_id']} {task['seconds']:.0f} s" for task in slowest)
+        out.line(f"slowest tasks: {text}", style="dim")
+
+
+def share(stage: Mapping[str, Any]) -> str:
+    """How much of the traffic the candidate had."""
+    return "shadow" if stage.get("shadow") else f"{stage['traffic']:.0%}"
 
 
 def interval(metric: Mapping[str, Any]) -> str:
@@ -50,6 +45,7 @@ def interval(metric: Mapping[str, Any]) -> str:
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     champion, before, traffic = record["champion"], record["champion_before"], record["traffic"]
+    params = ", ".join(f"{name} {show(value)}" for name, value in (record["best_params"] or {}).items())
     rows = ""
     if record["rows_in"] is not None:
         rows = f"{record['rows_in']} in, {record['rows_clean']} clean, {record['rows_quarantined']} in quarantine"
@@ -61,10 +57,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("family", record["family"]),
         ("dataset", str(record["dataset_version"] or "")),
         ("rows", rows),
-        (
-            "best parameters",
-            ", ".join(f"{name} {show(value)}" for name, value in (record["best_params"] or {}).items()),
-        ),
+        ("best parameters", params),
         ("verdict", f"{record['verdict'] or 'none'} (attempt {record['attempts']})"),
         ("candidate", str(record["model_version"] or "")),
         ("champion before", str(before["version"]) if before else "none"),
