@@ -5,13 +5,15 @@ It says nothing of when and by whom (the catalogue and the ledger do): the same 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
 from include.data.records import CheckedDelivery, Totals
 from include.data.versioning import Level, Shape
 from include.steps.fingerprint import fingerprint
+
+SPLIT = "split"  # the column that the split table gets
 
 
 class _Part(BaseModel):
@@ -75,20 +77,27 @@ class Manifest(_Part):
     @property
     def shape(self) -> Shape:
         """What the version of the next one is computed from."""
-        return Shape(
-            source=self.source,
-            schemas={name: tuple(table.columns) for name, table in self.tables.items()},
-            rows={name: table.rows for name, table in self.tables.items()},
-            split=self.split,
-        )
+        return shape_of(self.source, self.tables, self.split)
 
-    def to_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+
+def shape_of(source: str, tables: Mapping[str, TableManifest], split: str) -> Shape:
+    """What the version rule looks at."""
+    return Shape(
+        source=source,
+        schemas={name: tuple(table.columns) for name, table in tables.items()},
+        rows={name: table.rows for name, table in tables.items()},
+        split=split,
+    )
 
 
 def dataset_digest(family: str, tables: dict[str, TableManifest]) -> str:
     """See `Manifest.digest`."""
     return fingerprint(family=family, tables={name: table.digest for name, table in tables.items()})
+
+
+def table_location(family: str, source: str, table: str) -> str:
+    """Object key of a Delta table."""
+    return f"datasets/{family}/{source}/{table}"
 
 
 def manifest_key(family: str, version: str, digest: str) -> str:

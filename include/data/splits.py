@@ -32,3 +32,8 @@ def split_of(split: SplitSpec, value: object) -> str:
 def split_column(split: SplitSpec, values: Iterable[object]) -> list[str]:
     """The split of every value."""
     return [split_of(split, value) for value in values]
+
+
+def describe_split(split: SplitSpec) -> str:
+    """How examples are divided, in words; equal words, equal division."""
+    return f"{split.train:g}/{split.validation:g}/{split.test:g} by {split.by}, seed {split.seed}"

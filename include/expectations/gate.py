@@ -1,27 +1,24 @@
 """Runs Great Expectations over a table and says which rows fail what.
 
-The library is used as a library: an ephemeral context, no files, no network, no usage statistics. Importing it takes
+The library is used as a library: an ephemeral context, no files and no network. Importing it takes
 seconds, so only this module and the suites do, and `validate` imports them only when there is something to check.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import great_expectations as gx  # noqa: TID253
 import pyarrow as pa
+from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: TID253
+from great_expectations.expectations.expectation import Expectation  # noqa: TID253
 
 from include.data.records import ExpectationCount
 from include.errors import UserError
-
-os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported
-import great_expectations as gx  # noqa: TID253
-from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: TID253
-from great_expectations.expectations.expectation import Expectation  # noqa: TID253
 
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets itself to INFO
 ROWS_PER_BATCH = 50_000

@@ -14,7 +14,7 @@ _LONG_PHONE = re.compile(
 )
 _SHORT_PHONE = re.compile(
     r"\b(?:call|calls|called|phone|telephone|tel|mobile|cell|ring|text|reach|reached|whatsapp|contact|number|fax)\b"
-    r"[^.?!\d]{0,40}?(?<!\w)\d{3,4}[ -]\d{4}(?![\w-])",
+    r"\.?[^.?!\d]{0,40}?(?<!\w)\d{3,4}[ -]\d{4}(?![\w-])",
     re.IGNORECASE,
 )
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")

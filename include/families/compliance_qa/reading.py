@@ -54,9 +54,9 @@ def json_lines(path: Path, max_bytes: int) -> Iterator[Parsed]:
     try:
         with path.open("rb") as file:
             number = 0
-            while line := file.readline(max_bytes + 1):
+            while line := file.readline(max_bytes + 2):  # with its end, at most `\r\n`
                 number += 1
-                if len(line) > max_bytes:
+                if len(line.rstrip(b"\r\n")) > max_bytes:
                     if not line.endswith(b"\n"):
                         _skip_line(file)
                     yield Parsed(number, {}, TOO_LONG, f"longer than {max_bytes} bytes", _text(line))
