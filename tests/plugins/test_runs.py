@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,8 +28,8 @@ def event(extra: dict[str, Any]) -> dict[str, list[SimpleNamespace]]:
 
 def test_a_backfill_takes_its_own_interval_and_is_never_releasable() -> None:
     interval = {
-        "data_interval_start": datetime(2026, 10, 12, tzinfo=timezone.utc),
-        "data_interval_end": datetime(2026, 10, 19, tzinfo=timezone.utc),
+        "data_interval_start": datetime(2026, 10, 12, tzinfo=UTC),
+        "data_interval_end": datetime(2026, 10, 19, tzinfo=UTC),
     }
     params = run_params(context("backfill", {"releasable": True, "since": "2020-01-01"}, **interval))
     assert (str(params.since), str(params.until)) == ("2026-10-12", "2026-10-19")
@@ -37,7 +37,7 @@ def test_a_backfill_takes_its_own_interval_and_is_never_releasable() -> None:
 
 
 def test_a_backfill_of_a_single_moment_still_covers_its_day() -> None:
-    moment = datetime(2026, 10, 12, 3, tzinfo=timezone.utc)
+    moment = datetime(2026, 10, 12, 3, tzinfo=UTC)
     params = run_params(context("backfill", data_interval_start=moment, data_interval_end=moment))
     assert (str(params.since), str(params.until)) == ("2026-10-12", "2026-10-13")
 

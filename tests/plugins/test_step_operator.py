@@ -1,4 +1,4 @@
-"""The local step operator: result through the store, errors with advice, a running pod found again, killed with its task."""
+"""The local step operator: results through the store, errors with advice, pods found again and killed with the task."""
 
 from __future__ import annotations
 
