@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from include.serving.batching import Batcher, ModelError, answer
+from include.serving.models import worth_batching
 from include.serving.wire import RequestError
 from tests.fakes.echo_family import EchoRuntime
 
@@ -81,3 +82,8 @@ def test_a_model_that_gives_another_number_of_answers_breaks_the_contract() -> N
 
     with pytest.raises(ModelError, match="1 values of 'answer' for 2 rows"):
         answer(Short({}), {"question": ["a", "b"]}, 2)
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({"latency_ms": 3}, True), ({"row_ms": 3}, False)])
+def test_requests_are_merged_only_for_a_model_that_gains_by_it(settings: dict[str, Any], expected: bool) -> None:
+    assert worth_batching(EchoRuntime(settings)) is expected

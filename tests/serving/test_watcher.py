@@ -53,7 +53,7 @@ class Loader:
         self.loaded.append(digest)
         if digest in self.broken:
             raise RuntimeError(f"{digest} is broken")
-        return Model(digest, EchoRuntime({"name": digest}), None, {})  # type: ignore[arg-type]
+        return Model(digest, EchoRuntime({"name": digest}), None, {}, False)  # type: ignore[arg-type]
 
 
 class Clock:
