@@ -120,7 +120,7 @@ def read_settings(path: Path = SETTINGS_FILE) -> AirflowSettings:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"not YAML: {error}", where=str(path), hint="mend the file and start again") from error
-    root = document.get("airflow", {}) if isinstance(document, dict) else None
+    root = (document.get("airflow") or {}) if isinstance(document, dict) else None
     if not isinstance(root, dict) or set(document) - {"airflow"} or set(root) - set(_KINDS):
         raise _wrong(path, [("(file)", "", f"must hold `airflow:` with {', '.join(_KINDS)} and nothing else")])
     problems: list[tuple[str, str, str]] = []

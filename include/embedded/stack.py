@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -28,6 +28,7 @@ from include.embedded.processes import MARK, ProcessId, end_all, leftovers
 from include.errors import WindtunnelError
 from include.settings import PROJECT_ROOT, Settings
 
+SUPERVISOR = (sys.executable, "-m", "include.embedded.supervisor")
 START_SECONDS = 180.0
 STOP_SECONDS = 40.0
 _TAIL_LINES = 15
@@ -80,10 +81,12 @@ class Stack:
 
     Args:
         settings: Their `home` is the stack's; the rest is handed to what it starts.
+        supervisor: Command line of the supervisor.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, supervisor: Sequence[str] = SUPERVISOR) -> None:
         self.settings = settings
+        self._supervisor = tuple(supervisor)
         self.layout = Layout(settings.home)
 
     def running(self) -> bool:
@@ -108,7 +111,7 @@ class Stack:
             log_path = self.layout.log("supervisor")
             with log_path.open("ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "include.embedded.supervisor"],
+                    self._supervisor,
                     env={
                         **os.environ,
                         **self.settings.to_env(),

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import IO
 
 import psutil
 
-from include.embedded.credentials import keep_secrets
+from include.embedded.credentials import Secrets, keep_secrets
 from include.embedded.herd import Herd
 from include.embedded.layout import Layout, write_json
 from include.embedded.ports import Ports, choose_ports
@@ -32,8 +33,11 @@ GRACE_SECONDS = 12.0
 _LOG_BYTES = 20_000_000  # a larger log is moved aside at the start
 
 
-def main() -> int:
-    """Runs the stack until SIGTERM. 0 when stopped, 3 when another supervisor has it."""
+Build = Callable[[Settings, Ports, Secrets], list[Service]]
+
+
+def main(build: Build = build_services) -> int:
+    """Runs the services that `build` lists until SIGTERM. 0 when stopped, 3 when another supervisor has the stack."""
     settings = Settings.from_env()
     layout = Layout(settings.home)
     layout.make()
@@ -42,14 +46,14 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 3
-        return _supervise(settings, layout)
+        return _supervise(settings, layout, build)
 
 
-def _supervise(settings: Settings, layout: Layout) -> int:
+def _supervise(settings: Settings, layout: Layout, build: Build) -> int:
     adopt_orphans()
     end_all(leftovers(layout.home, keep=_is_pod), 5.0)
     ports = choose_ports(layout.ports)
-    services = build_services(settings, ports, keep_secrets(layout.secrets))
+    services = build(settings, ports, keep_secrets(layout.secrets))
     started = datetime.now(UTC)
     herd = Herd(on_change=partial(_write_state, layout, settings, ports, services, started))
     herd.handle_signals()
