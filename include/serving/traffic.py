@@ -210,6 +210,14 @@ def dataset_examples(family: str, version: str, split: str) -> list[Example]:
     return [Example(dict(inputs), dict(truth)) for _, inputs, truth in requests]
 
 
+class _Stopped(Exception):
+    """Told to stop before there was anything to stop."""
+
+
+def _stop_early(*_: object) -> None:
+    raise _Stopped
+
+
 async def _run(plan: Plan, examples: Sequence[Example]) -> Summary:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -248,8 +256,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=arguments.seed,
         api_key=os.environ.get(KEY_VARIABLE) or None,
     )
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, _stop_early)
     try:
-        summary = asyncio.run(_run(plan, dataset_examples(arguments.family, arguments.dataset, arguments.split)))
+        examples = dataset_examples(arguments.family, arguments.dataset, arguments.split)
+        summary = asyncio.run(_run(plan, examples))
+    except _Stopped:
+        summary = Summary()
     except WindtunnelError as error:
         print(error, file=sys.stderr, flush=True)
         return 2

@@ -60,6 +60,22 @@ def test_open_inference_protocol(gateway: RunningGateway) -> None:
     assert [output["name"] for output in only["outputs"]] == ["score"]
 
 
+def test_a_request_that_names_its_version_is_no_part_of_a_comparison(gateway: RunningGateway) -> None:
+    before = gateway.champion()["requests"]
+    answer = gateway.client.post("/v2/models/echo/versions/1.0.0/infer", json=tensor()).json()
+    assert answer["model_version"] == "1.0.0" and answer["parameters"]["variant"] == "champion"
+    assert gateway.champion()["requests"] == before
+    labels = 'family="echo",lane="direct",role="champion",version="1.0.0"'
+    assert f"windtunnel_requests_total{{{labels}}} 1.0" in gateway.client.get("/metrics").text
+
+
+def test_the_unit_of_an_inference_request_is_its_parameter_or_header(gateway: RunningGateway) -> None:
+    by_parameter = gateway.client.post(INFER, json={**tensor(), "parameters": {"unit_id": "u"}})
+    by_header = gateway.client.post(INFER, json=tensor(), headers={"x-unit-id": "u"})
+    assert by_parameter.status_code == by_header.status_code == 200
+    assert gateway.client.post(INFER, json=tensor(), headers={"x-unit-id": "u" * 300}).status_code == 422
+
+
 def test_feedback_labels_the_answer_once(gateway: RunningGateway) -> None:
     before = gateway.champion()
     request_id = gateway.ask().json()["request_id"]
