@@ -174,7 +174,8 @@ FETCH_AGAIN = "the file is cut off or damaged: deliver it again"
 def not_json(path: Path, text: str, error: json.JSONDecodeError, inside: str = "") -> DataError:
     """The error of a file that is not valid JSON, with line and byte."""
     byte = len(text[: error.pos].encode("utf-8", "surrogatepass"))
-    cut = "the file ends too early" if error.pos >= len(text.rstrip()) else "not valid JSON"
+    at_the_end = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+    cut = "the file ends too early" if at_the_end else "not valid JSON"
     return DataError(f"{cut}{inside} (byte {byte}): {error.msg}", where=f"{path}:{error.lineno}", hint=FETCH_AGAIN)
 
 
