@@ -25,6 +25,7 @@ from include.evaluation.slices import check_slices, slice_report
 from include.families.contract import DatasetView, Examples, Family, ModelRuntime, load_code
 from include.serving.package import read_package
 from include.steps.entry import StepContext
+from include.steps.fingerprint import fingerprint
 
 _SHARE = (0.0, 1.0)
 
@@ -51,8 +52,8 @@ class Bench:
 
     @property
     def seed(self) -> int:
-        """Of all resampling: the same work gives the same intervals."""
-        return int(self.context.document.fingerprint[:8], 16)
+        """Of all resampling: on the same dataset the same outcomes have the same intervals, in every report."""
+        return int(fingerprint(dataset=self.dataset.digest)[:8], 16)
 
     @property
     def bootstrap(self) -> dict[str, Any]:

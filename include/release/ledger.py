@@ -155,7 +155,7 @@ class Ledger:
                 f"the traffic of {family} was changed by someone else",
                 hint="read the current state with `windtunnel status` and decide again",
                 expected=expected,
-                newest=max(newest, expected + 1),
+                newest=newest if newest != expected else expected + 1,
             )
         return expected + 1
 
