@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_FILE_WIDTH = 200
+
+
 class Output:
     """Where a command's results go.
 
@@ -30,7 +33,9 @@ class Output:
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(stderr=self.as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
+            stream = sys.stderr if self.as_json else sys.stdout
+            width = None if stream.isatty() else _FILE_WIDTH
+            self._console = Console(file=stream, highlight=False, width=width)
         return self._console
 
     def document(self, value: Any) -> None:

@@ -86,7 +86,7 @@ class PlainView:
             self._out.line(f"  {task.name}: failed, will be tried again", style="yellow")
         elif task.state in ENDED_TASK and task.state not in {"skipped", "removed"}:
             seconds = task.seconds(snapshot.at)
-            took = f" {seconds:.1f} s" if seconds is not None else ""
+            took = f" {seconds:.1f} s" if seconds is not None and task.state != "upstream_failed" else ""
             self._out.line(
                 f"  {task.name}: {_MARKS.get(task.state, task.state)}{took}", style=_STYLES.get(task.state, "")
             )

@@ -210,13 +210,16 @@ class AirflowApi:
 
 def log_lines(content: Sequence[Any]) -> list[str]:
     """Readable lines of Airflow's structured log."""
-    lines = []
+    lines, in_sources = [], False
     for item in content:
         if isinstance(item, str):
             lines.append(item)
             continue
         event = str(item.get("event", ""))
         if event.startswith("::"):
+            in_sources = event.startswith("::group::Log message source")
+            continue
+        if in_sources:
             continue
         level = str(item.get("level", ""))
         lines.append(f"{level.upper()} {event}" if level in {"error", "warning", "critical"} else event)

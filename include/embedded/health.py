@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+_BUILD_SECONDS = 60.0
 _COMPONENTS = {
     "scheduler": "latest_scheduler_heartbeat",
     "dag_processor": "latest_dag_processor_heartbeat",
@@ -23,17 +24,25 @@ def check(name: str, url: str, since: float, timeout: float = 2.0) -> bool:
     Args:
         since: When its process started (seconds since the epoch): a heartbeat from before that is an earlier process's.
     """
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            body = response.read()
-    except (OSError, urllib.error.URLError, http.client.HTTPException):
+    body = _get(url, timeout)
+    if body is None or name != "airflow":
+        return body is not None
+    # Tasks talk to the execution API. It builds itself at its first request, for seconds: now, not at the first task.
+    if _get(f"{url.split('/api/')[0]}/execution/health", _BUILD_SECONDS) is None:
         return False
-    if name != "airflow":
-        return True
     try:
         return airflow_works(json.loads(body), since)
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def _get(url: str, timeout: float) -> bytes | None:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            body: bytes = response.read()
+            return body
+    except (OSError, urllib.error.URLError, http.client.HTTPException):
+        return None
 
 
 def airflow_works(report: Mapping[str, Any], since: float) -> bool:

@@ -44,8 +44,14 @@ _AIRFLOW_PRELOAD = (
     "airflow.cli.commands.triggerer_command",
     "airflow.cli.commands.dag_processor_command",
     "airflow.cli.commands.db_command",
-    "airflow.providers.standard.operators.python",
+    "airflow.api_fastapi.auth.tokens",
+    "airflow.dag_processing.bundles.local",
+    "airflow.models.renderedtifields",
+    "airflow.providers.common.io.assets.file",
+    "airflow.providers.standard.decorators.python",
     "airflow.providers.standard.operators.trigger_dagrun",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.utils.serve_logs.log_server",
 )
 _API_PRELOAD = ("airflow.cli.commands.api_server_command", "airflow.api_fastapi.main")
 _AIRFLOW_ENTRY = "airflow.__main__:main"

@@ -104,6 +104,8 @@ def test_a_tasks_seconds_run_on_while_it_runs() -> None:
 def test_log_lines_are_readable() -> None:
     content = [
         {"event": "::group::Log message source details"},
+        {"event": "/home/somebody/attempt=1.log"},
+        {"event": "::endgroup::"},
         {"event": "starting", "level": "info"},
         {
             "event": "Task failed\nbadly",

@@ -1,4 +1,4 @@
-"""The services' configuration: options that exist, no secret in files that others can read, nothing that phones home."""
+"""The services' configuration: options that exist, no secret in files that others can read, nothing that calls home."""
 
 from __future__ import annotations
 

@@ -91,8 +91,11 @@ def _stay_up(stack: Stack, out: Output) -> None:
     out.line()
     show_addresses(view, stack, out)
     out.line("the system stays up: Ctrl-C stops it")
-    while stack.running():
-        time.sleep(0.5)
+    try:
+        while stack.running():
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        out.line()
 
 
 def _interrupt(*_: object) -> None:

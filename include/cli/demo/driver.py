@@ -61,13 +61,12 @@ class Demo:
         settings = stack_settings(self.stack.settings, view.ports)
         ledger = Ledger(open_database(settings.database_url))
         self._record.champion_before = _champion(ledger, self._plan.family)
-        snapshot = self._train(api)
-        if not snapshot.succeeded("announce"):
-            self._record.champion = _champion(ledger, self._plan.family)
-            raise self._refusal(snapshot)
         traffic = self._traffic(settings, view)
         try:
-            self._release(api, settings, ledger, snapshot.run, traffic)
+            trained = self._train(api)
+            if not trained.succeeded("announce"):
+                raise self._refusal(trained, _champion(ledger, self._plan.family))
+            self._release(api, settings, ledger, trained.run, traffic)
         finally:
             self._record.traffic = traffic.stop()
             self._record.champion = _champion(ledger, self._plan.family)
@@ -147,8 +146,7 @@ class Demo:
         record.evaluation, record.gate = result("evaluate"), result("gate")
         record.registered = result("register")
 
-    def _refusal(self, snapshot: Snapshot) -> Refused:
-        champion = self._record.champion
+    def _refusal(self, snapshot: Snapshot, champion: Mapping[str, Any] | None) -> Refused:
         serves = f"version {champion['version']} keeps serving" if champion else "nothing serves yet"
         verdict = self._record.gate.get("verdict")
         if snapshot.succeeded("register"):
