@@ -72,7 +72,7 @@ def _serve(gateway: Gateway, listener: socket.socket) -> int:
     host, port = listener.getsockname()[:2]
     print(f"gateway listens on http://{host}:{port}", flush=True)
     server.run(sockets=[listener])
-    return 0 if server.started else EXIT_FAILED
+    return 0 if server.started and not gateway.log.pending else EXIT_FAILED
 
 
 def _listen(host: str, port: int) -> socket.socket:

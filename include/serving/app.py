@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -88,7 +87,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         gateway.start()
         yield
-        await run_in_threadpool(gateway.stop)
+        await gateway.stop()
 
     app = Starlette(
         routes=routes,

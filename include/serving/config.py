@@ -25,11 +25,12 @@ class GatewayConfig:
 
     host, port: Where to listen; port 0 takes a free one.
     api_key: What clients must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; None asks for nothing.
-    workers: Model calls that run at the same time.
+    workers: Calls of one model that run at the same time.
     max_body: Largest request body, bytes.
     max_text: Longest text value in a request, characters.
     max_rows: Most examples in one inference request.
     max_batch: Most examples that one model call answers.
+    answer_seconds: How long a model may take for an answer before the request fails.
     max_waiting: Requests that may wait per model before more are turned away with 503.
     remembered: Answers that feedback can still refer to.
     shadow_queue: Copied requests that may wait for the challenger before more are dropped.
@@ -46,6 +47,7 @@ class GatewayConfig:
     max_text: int = 10_000
     max_rows: int = 256
     max_batch: int = 16
+    answer_seconds: float = 10.0
     max_waiting: int = 1024
     remembered: int = 20_000
     shadow_queue: int = 256

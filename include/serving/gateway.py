@@ -6,9 +6,10 @@ happens on other threads.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
@@ -17,7 +18,7 @@ from typing import Any
 from include.errors import FailureKind, WindtunnelError, clip
 from include.families.contract import ModelRuntime
 from include.release.routing import Variant
-from include.serving.batching import Answers, Inputs
+from include.serving.batching import Answers, Inputs, ModelTimeout
 from include.serving.config import GatewayConfig
 from include.serving.feedback import FeedbackBook
 from include.serving.models import LoadedTable, Model, ModelLoader
@@ -28,6 +29,8 @@ from include.serving.watcher import LedgerRoutes, RouteSource, Watcher
 from include.serving.wire import RequestError
 from include.settings import Settings
 from include.store.objects import ObjectStore, open_store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,6 @@ class Gateway:
         store: ObjectStore,
         routes: RouteSource,
         loader: ModelLoader,
-        pool: ThreadPoolExecutor,
     ) -> None:
         self.config = config
         self.instance = uuid.uuid4().hex[:8]
@@ -83,32 +85,31 @@ class Gateway:
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
         self.shadow = ShadowLane(config.shadow_queue, self._shadow_done)
         self.turned_away = 0
-        self._pool = pool
 
     @classmethod
     def build(cls, config: GatewayConfig, settings: Settings) -> Gateway:
         """A gateway on an installation's ledger and object store."""
         store = open_store(settings.store_url)
-        pool = ThreadPoolExecutor(config.workers, thread_name_prefix="model")
-        loader = ModelLoader(store, settings.home / "cache" / "packages", pool, config)
-        return cls(config, store, LedgerRoutes(settings.database_url), loader, pool)
+        loader = ModelLoader(store, settings.home / "cache" / "packages", config)
+        return cls(config, store, LedgerRoutes(settings.database_url), loader)
 
     def start(self) -> None:
-        """Starts the background threads; requests are answered once the first table is loaded."""
+        """Starts what runs in the background, on the running event loop; the first table is loaded there."""
         self.log.start()
         self.shadow.start()
         self.watcher.start()
 
-    def stop(self) -> None:
-        """Stops the threads and writes the prediction log; call it when no request is in flight any more.
+    async def stop(self) -> None:
+        """Ends that, and writes the prediction log; call it when no request is in flight any more.
 
-        Raises:
-            StoreError: The last rows of the prediction log could not be written.
+        Where the log cannot be written, its rows stay `pending`.
         """
-        self.watcher.stop()
-        self.shadow.stop()
-        self._pool.shutdown(wait=True)
-        self.log.close()
+        await self.shadow.stop()
+        await asyncio.to_thread(self.watcher.stop)
+        try:
+            await asyncio.to_thread(self.log.close)
+        except WindtunnelError as error:
+            log.error("%d rows of the prediction log are lost: %s", self.log.pending, error)
 
     def table(self, family: str | None) -> LoadedTable:
         """The table of `family`, or of the only family there is.
@@ -137,7 +138,7 @@ class Gateway:
 
         Raises:
             RequestError: No such version (404), too many wait (503).
-            ModelFailed: The model's own code failed (500), or refused the input (422).
+            ModelFailed: The model's own code failed (500), took too long (504), or refused the input (422).
         """
         table = question.table
         variant, lane = _chosen(question)
@@ -205,7 +206,8 @@ class Gateway:
         self.stats.record(place, latency_ms, failed=True)
         sentence = f"{type(error).__name__}: {clip(error, 200)}"
         self._log_rows(place, [question.request_id], question.unit, question.inputs, None, latency_ms, sentence)
-        return ModelFailed("the model failed on this request", status=500, request_id=question.request_id)
+        status = 504 if isinstance(error, ModelTimeout) else 500
+        return ModelFailed("the model failed on this request", status=status, request_id=question.request_id)
 
     def _shadow_done(self, outcome: ShadowOutcome) -> None:
         copy = outcome.copy

@@ -6,7 +6,6 @@ A request takes the table of its family once and keeps it to the end, so a swap 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +25,7 @@ _WARM_ROUNDS = 2
 _TRIAL_WORDS = (12, 20, 28, 36, 16, 24, 32, 40)  # texts of different lengths, as questions are
 _TRIAL_ROUNDS = 2
 _WORTHWHILE = 0.8
+_SLOW_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,11 @@ class ModelLoader:
 
     Args:
         cache: Folder for downloaded packages.
-        pool: Where model calls will run.
     """
 
-    def __init__(self, store: ObjectStore, cache: Path, pool: Executor, config: GatewayConfig) -> None:
+    def __init__(self, store: ObjectStore, cache: Path, config: GatewayConfig) -> None:
         self._store = store
         self._cache = cache
-        self._pool = pool
         self._config = config
 
     def load(self, family: str, digest: str) -> Model:
@@ -108,7 +106,13 @@ class ModelLoader:
         batched = worth_batching(runtime)
         config = self._config
         rows = config.max_batch if batched else 1
-        batcher = Batcher(runtime, self._pool, workers=config.workers, max_rows=rows, max_waiting=config.max_waiting)
+        batcher = Batcher(
+            runtime,
+            workers=config.workers,
+            max_rows=rows,
+            max_waiting=config.max_waiting,
+            seconds=config.answer_seconds,
+        )
         return Model(digest, runtime, batcher, shapes, batched)
 
 
@@ -129,24 +133,26 @@ def worth_batching(runtime: ModelRuntime) -> bool:
     That depends on model and processor: where a single question already fills the arithmetic units (a transformer on
     a CPU core) a batch gains nothing, and loses what the padding to its longest text costs. So it is measured.
     """
-    rows = [
-        {
-            name: " ".join(["rule"] * words) if kind == "BYTES" else WARM_VALUES.get(kind, 0)
-            for name, kind in runtime.inputs.items()
-        }
-        for words in _TRIAL_WORDS
-    ]
-    together = {name: [row[name] for row in rows] for name in runtime.inputs}
+    rows = [_trial_row(runtime, words) for words in _TRIAL_WORDS]
+    if _seconds(runtime, rows[:1]) > _SLOW_SECONDS:  # a new table should not wait for a thorough measurement
+        rows = rows[:2]
     alone, merged = [], []
     for _ in range(_TRIAL_ROUNDS):  # taking turns, so that a busy moment does not hit one side only
-        started = perf_counter()
-        for row in rows:
-            answer(runtime, {name: [value] for name, value in row.items()}, 1)
-        between = perf_counter()
-        answer(runtime, together, len(rows))
-        alone.append(between - started)
-        merged.append(perf_counter() - between)
+        alone.append(sum(_seconds(runtime, [row]) for row in rows))
+        merged.append(_seconds(runtime, rows))
     return min(merged) <= _WORTHWHILE * min(alone)
+
+
+def _trial_row(runtime: ModelRuntime, words: int) -> dict[str, Any]:
+    text = " ".join(["rule"] * words)
+    return {name: text if kind == "BYTES" else WARM_VALUES.get(kind, 0) for name, kind in runtime.inputs.items()}
+
+
+def _seconds(runtime: ModelRuntime, rows: list[dict[str, Any]]) -> float:
+    """How long one call on `rows` takes."""
+    started = perf_counter()
+    answer(runtime, {name: [row[name] for row in rows] for name in runtime.inputs}, len(rows))
+    return perf_counter() - started
 
 
 def shape_of(value: Any) -> tuple[int, ...]:

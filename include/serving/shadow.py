@@ -1,21 +1,20 @@
 """The shadow lane: the challenger answers copies of the champion's requests, and nobody waits for it.
 
-Copies are answered one at a time on a thread of their own, so that a slow challenger takes at most one core, its
-latency is that of a single request like the champion's, and a full queue costs copies (counted), never a client's time.
+Copies are answered one at a time, by the challenger's own threads, so that it takes at most one core and its latency is
+that of a single request. A full queue costs copies (counted), never a client's time.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from time import perf_counter
 
 from include.errors import clip
-from include.serving.batching import Answers, Inputs, answer
+from include.serving.batching import Answers, Inputs
 from include.serving.models import Model
 from include.serving.stats import Place
 
@@ -44,53 +43,55 @@ class ShadowOutcome:
 
 
 class ShadowLane:
-    """A bounded queue and its thread.
+    """A bounded queue and the task that empties it; used on the event loop's thread only.
 
     Args:
         size: Copies that may wait.
-        done: Called on the lane's thread with every outcome.
+        done: Called with every outcome.
     """
 
     def __init__(self, size: int, done: Callable[[ShadowOutcome], None]) -> None:
-        self._queue: queue.Queue[Copy | None] = queue.Queue(size)
+        self._queue: asyncio.Queue[Copy] = asyncio.Queue(size)
         self._done = done
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
-        self.dropped = 0  # written by the event loop only
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
 
     def start(self) -> None:
-        self._thread.start()
+        self._task = asyncio.create_task(self._run())
 
     def offer(self, copy: Copy) -> None:
-        """Queues a copy, or drops and counts it. Never blocks."""
+        """Queues a copy, or drops and counts it."""
         try:
             self._queue.put_nowait(copy)
-        except queue.Full:
+        except asyncio.QueueFull:
             self.dropped += 1
 
     @property
     def waiting(self) -> int:
         return self._queue.qsize()
 
-    def stop(self) -> None:
-        """Finishes the copy at work and leaves the rest."""
-        self._stopping.set()
-        with contextlib.suppress(queue.Full):  # then the thread is busy, and looks at `_stopping` before its next copy
-            self._queue.put_nowait(None)
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+    async def stop(self) -> None:
+        """Leaves what still waits: nobody will read it."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
 
-    def _run(self) -> None:
-        while (copy := self._queue.get()) is not None and not self._stopping.is_set():
-            started = time.perf_counter()
-            answers: Answers | None = None
-            error: str | None = None
+    async def _run(self) -> None:
+        while True:
+            outcome = await _answered(await self._queue.get())
             try:
-                answers = answer(copy.model.runtime, copy.inputs, len(copy.request_ids))
-            except Exception as failure:  # model code may raise anything; it counts against the challenger
-                error = f"{type(failure).__name__}: {clip(failure, 200)}"
-            latency_ms = (time.perf_counter() - started) * 1e3
-            try:
-                self._done(ShadowOutcome(copy, answers, error, latency_ms))
+                self._done(outcome)
             except Exception:  # the lane must outlive one copy whose record could not be kept
                 log.exception("a shadow answer could not be recorded")
+
+
+async def _answered(copy: Copy) -> ShadowOutcome:
+    started = perf_counter()
+    answers: Answers | None = None
+    error: str | None = None
+    try:
+        answers = await copy.model.batcher.submit(copy.inputs, len(copy.request_ids))
+    except Exception as failure:  # model code may raise anything; it counts against the challenger
+        error = f"{type(failure).__name__}: {clip(failure, 200)}"
+    return ShadowOutcome(copy, answers, error, (perf_counter() - started) * 1e3)

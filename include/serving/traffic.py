@@ -32,6 +32,7 @@ from include.serving.stats import Histogram
 
 _MAX_UNDER_WAY = 256
 _READY_POLL = 0.25
+_READY_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ async def replay(plan: Plan, examples: Sequence[Example], stop: asyncio.Event) -
         base_url=plan.gateway, headers=headers, limits=limits, timeout=30.0, trust_env=False
     ) as client:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(_until_ready(client, stop), plan.seconds)
+            await asyncio.wait_for(_until_ready(client, stop), _READY_SECONDS)
         return await _Replay(plan, examples, client).run(stop)
 
 

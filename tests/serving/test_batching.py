@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
 from typing import Any
 
 import pytest
 
-from include.serving.batching import Batcher, ModelError, answer
+from include.serving.batching import Batcher, ModelError, ModelTimeout, answer
 from include.serving.models import worth_batching
 from include.serving.wire import RequestError
 from tests.fakes.echo_family import EchoRuntime
 
 
-def batcher(runtime: Any, workers: int = 1, max_rows: int = 8, max_waiting: int = 100) -> Batcher:
-    pool = ThreadPoolExecutor(workers)
-    return Batcher(runtime, pool, workers=workers, max_rows=max_rows, max_waiting=max_waiting)
+def batcher(runtime: Any, workers: int = 1, max_rows: int = 8, max_waiting: int = 100, seconds: float = 5.0) -> Batcher:
+    return Batcher(runtime, workers=workers, max_rows=max_rows, max_waiting=max_waiting, seconds=seconds)
 
 
 async def ask_all(target: Batcher, questions: list[str]) -> list[Any]:
@@ -87,3 +87,39 @@ def test_a_model_that_gives_another_number_of_answers_breaks_the_contract() -> N
 @pytest.mark.parametrize(("settings", "expected"), [({"latency_ms": 3}, True), ({"row_ms": 3}, False)])
 def test_requests_are_merged_only_for_a_model_that_gains_by_it(settings: dict[str, Any], expected: bool) -> None:
     assert worth_batching(EchoRuntime(settings)) is expected
+
+
+def test_a_call_that_hangs_fails_its_request_in_time_and_holds_up_no_other_thread() -> None:
+    class Hanging(EchoRuntime):
+        def predict(self, inputs: Any) -> dict[str, list[Any]]:
+            if inputs["question"] == ["hang"]:
+                time.sleep(0.6)
+            return super().predict(inputs)
+
+    async def scenario() -> list[Any]:
+        target = batcher(Hanging({}), workers=2, max_rows=1, seconds=0.2)
+        first = await ask_all(target, ["hang", *(f"q{n}" for n in range(20))])
+        await asyncio.sleep(0.6)  # the thread comes back, and its late answer goes nowhere
+        return first + await ask_all(target, ["a", "b"])
+
+    answers = asyncio.run(scenario())
+    assert isinstance(answers[0], ModelTimeout)
+    assert [found.records[0]["answer"] for found in answers[1:]] == [
+        f"echo: {q}" for q in [*(f"q{n}" for n in range(20)), "a", "b"]
+    ]
+
+
+def test_the_threads_of_a_model_end_with_it() -> None:
+    def threads() -> int:
+        return sum(thread.name == "model" for thread in threading.enumerate())
+
+    before = threads()
+    target: Batcher | None = batcher(EchoRuntime({}), workers=3)
+    assert target is not None
+    asyncio.run(ask_all(target, ["a", "b"]))
+    assert threads() == before + 3
+    del target
+    deadline = time.monotonic() + 5
+    while threads() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

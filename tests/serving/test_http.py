@@ -264,7 +264,8 @@ def test_prometheus_metrics_agree_with_the_counts(gateway: RunningGateway) -> No
     labels = 'family="echo",lane="live",role="champion",version="1.0.0"'
     assert f"windtunnel_requests_total{{{labels}}} {requests}" in lines
     assert f"windtunnel_latency_seconds_count{{{labels}}} {requests}" in lines
-    buckets = [line for line in lines if line.startswith("windtunnel_latency_seconds_bucket") and 'le="+Inf"' in line]
+    live = [line for line in lines if line.startswith("windtunnel_latency_seconds_bucket") and 'lane="live"' in line]
+    buckets = [line for line in live if 'le="+Inf"' in line]
     assert sum(float(line.split()[-1]) for line in buckets) == requests
     assert 'windtunnel_route_generation{family="echo"} 1.0' in lines
     assert "windtunnel_ledger_up 1.0" in lines

@@ -160,7 +160,7 @@ def test_the_shadow_answers_the_same_requests_and_nobody_sees_it(world: World, s
 
 
 def test_a_slow_shadow_loses_copies_and_says_so(world: World, start_gateway: Gateways) -> None:
-    generation = world.route(world.model("1.0.0"), world.model("2.0.0", latency_ms=1000), shadow=True)
+    generation = world.route(world.model("1.0.0"), world.model("2.0.0", latency_ms=500), shadow=True)
     gateway = start_gateway()
     gateway.wait_generation(generation)
     for _ in range(280):
