@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import great_expectations as gx  # noqa: TID253
@@ -86,12 +87,7 @@ def _validate(suite: gx.ExpectationSuite, rows: pa.Table, start: int) -> list[An
     columns = sorted({column for expectation in suite.expectations if (column := getattr(expectation, "column", None))})
     frame = rows.select(columns).to_pandas()
     frame[_ROW] = range(start, start + rows.num_rows)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    definition = (
-        context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("rows")
-    )
-    batch = definition.get_batch(batch_parameters={"dataframe": frame})
+    batch = _rows().get_batch(batch_parameters={"dataframe": frame})
     form = {
         "result_format": "COMPLETE",
         "unexpected_index_column_names": [_ROW],
@@ -106,6 +102,16 @@ def _validate(suite: gx.ExpectationSuite, rows: pa.Table, start: int) -> list[An
         if "element_count" not in result.result:
             raise _suite_error(suite.name, f"{kind} is not about rows")
     return list(results)
+
+
+@lru_cache(maxsize=1)
+def _rows() -> Any:
+    """Where frames are handed to the library; making a context anew for every table takes longer than the checks."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return (
+        context.data_sources.add_pandas("rows").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("rows")
+    )
 
 
 def _suite_error(name: str, message: str) -> SuiteError:

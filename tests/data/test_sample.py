@@ -76,6 +76,7 @@ def test_every_passage_is_asked_about(settings: Settings) -> None:
     assert set(dataset.table("passages").column("passage_key").to_pylist()) == set(cited)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OBLIQA.is_dir(), reason="the shared ObliQA set is not here")
 def test_obliqa_becomes_a_dataset(settings: Settings) -> None:
     pipeline = Pipeline(settings, OBLIQA, make_spec(data=strict(0.94, 0.99)))

@@ -131,6 +131,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 class TestS3:
+    @pytest.mark.slow
     def test_everything_may_lie_in_buckets(self, settings: Settings, source: Deliveries, bucket: str) -> None:
         """Source, raw batches, quarantine and dataset tables on S3: the same version as on a folder."""
         expected = Pipeline(settings, source.folder).run()
