@@ -97,10 +97,13 @@ def main(steps: Mapping[str, str], program: str, argv: Sequence[str] | None = No
     if document.step != arguments.step:
         raise UserError(f"the run document is for step {document.step!r}, not {arguments.step!r}", where=arguments.run)
     module, _, function = steps[arguments.step].partition(":")
-    return run_step(
-        StepContext(document, store, settings),
-        getattr(importlib.import_module(module), function),
-    )
+
+    def step(context: StepContext) -> dict[str, Any]:
+        # Imported in here, so that a broken import is recorded like any other failure of the step.
+        outputs: dict[str, Any] = getattr(importlib.import_module(module), function)(context)
+        return outputs
+
+    return run_step(StepContext(document, store, settings), step)
 
 
 def run_step(context: StepContext, step: Step) -> int:

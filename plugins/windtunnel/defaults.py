@@ -21,7 +21,7 @@ def default_profile() -> str:
 def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, Any]:
     """Identity, ownership, retries, time-outs and callbacks of `<kind>__<family>`."""
     start = spec.schedule.start
-    owner_args: dict[str, Any] = {
+    task_arguments: dict[str, Any] = {
         "owner": spec.owner.team,
         "retries": 2,
         "retry_delay": timedelta(seconds=10),
@@ -30,14 +30,12 @@ def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, An
         "execution_timeout": LIGHT_TIMEOUT,
         "on_failure_callback": on_failure,
     }
-    if spec.owner.email:
-        owner_args["email"] = [spec.owner.email]
     return {
         "dag_id": f"{kind}__{spec.family}",
         "dag_display_name": f"{kind}: {spec.title}",
         "description": description,
         "start_date": datetime(start.year, start.month, start.day, tzinfo=UTC),
         "max_active_runs": 1,
-        "default_args": owner_args,
+        "default_args": task_arguments,
         "tags": ["windtunnel", kind, spec.family, *spec.tags],
     }
