@@ -225,10 +225,8 @@ def _problems(path: Path, error: ValidationError, lines: dict[_Path, int], prefi
 def _without_union_tags(location: _Path, lines: dict[_Path, int]) -> _Path:
     """pydantic puts the tag of a discriminated union ("float") into the location; the file has no such level."""
     kept: _Path = ()
-    for index, part in enumerate(location):
-        following = location[index + 1] if index + 1 < len(location) else None
-        is_tag = (*kept, part) not in lines and following is not None and kept in lines
-        if not (is_tag and part in _UNION_TAGS):
+    for part in location:
+        if part not in _UNION_TAGS or (*kept, part) in lines:
             kept = (*kept, part)
     return kept
 
