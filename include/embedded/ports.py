@@ -1,8 +1,15 @@
-"""Ports of the laptop stack: the usual ones, replaced where they are taken, and remembered across restarts."""
+"""Ports of the laptop stack: the usual ones, replaced where they are taken, and remembered across restarts.
+
+Between choosing a port and listening on it lie seconds of imports. Another stack that starts in that time must not
+choose the same one: a supervisor holds a lock per port, which the system releases when it ends, however it ends.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +56,32 @@ def _can_bind(host: str, port: int) -> bool:
     return True
 
 
+class Reservations:
+    """Locks on ports among the stacks of one user on this machine, held until `release` or the end of the process."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path(tempfile.gettempdir()) / f"windtunnel-ports-{os.getuid()}"
+        self._held: dict[int, int] = {}
+
+    def take(self, port: int) -> bool:
+        """Whether the port is this stack's now."""
+        if port in self._held:
+            return True
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(self._folder / str(port), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        self._held[port] = handle
+        return True
+
+    def release(self) -> None:
+        while self._held:
+            os.close(self._held.popitem()[1])
+
+
 def free_port(avoid: frozenset[int] = frozenset()) -> int:
     """A port that the system says is free, and that is not among `avoid`."""
     while True:
@@ -59,14 +92,17 @@ def free_port(avoid: frozenset[int] = frozenset()) -> int:
             return port
 
 
-def choose_ports(memory: Path) -> Ports:
+def choose_ports(memory: Path, reservations: Reservations) -> Ports:
     """Ports for a stack that is about to start: last time's, else the usual, else free ones; kept in `memory`."""
     remembered = _remembered(memory)
     chosen: dict[str, int] = {}
     for name, usual in asdict(Ports()).items():
         wanted = [port for port in (remembered.get(name), usual) if port and port not in chosen.values()]
-        found = next((port for port in wanted if is_free(port)), None)
-        chosen[name] = found or free_port(frozenset(chosen.values()))
+        found = next((port for port in wanted if is_free(port) and reservations.take(port)), None)
+        while found is None:
+            port = free_port(frozenset(chosen.values()))
+            found = port if reservations.take(port) else None
+        chosen[name] = found
     write_json(memory, chosen)
     return Ports(**chosen)
 

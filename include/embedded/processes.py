@@ -65,6 +65,28 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether the process or one below it listens on `port`: an answer from there is then its answer.
+
+    True where the system does not tell.
+    """
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return False
+    for member in tree:
+        try:
+            found = member.net_connections(kind="tcp")
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.AccessDenied:
+            return True
+        if any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in found):
+            return True
+    return False
+
+
 def signal_group(group: int, number: int) -> None:
     """Sends a signal to a process group; nothing happens where it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

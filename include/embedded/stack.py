@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from include.embedded.credentials import keep_secrets
 from include.embedded.database import remember_migration
 from include.embedded.health import check
 from include.embedded.layout import Layout, read_json
 from include.embedded.ports import Ports
-from include.embedded.processes import MARK, ProcessId, end_all, leftovers
+from include.embedded.processes import MARK, ProcessId, end_all, leftovers, listens
 from include.errors import WindtunnelError
 from include.settings import PROJECT_ROOT, Settings
 
@@ -103,10 +104,10 @@ class Stack:
     def start(self) -> bool:
         """Starts the supervisor unless the stack runs; returns whether it was started. Does not wait for health."""
         self.layout.make()
-        keep_secrets(self.layout.secrets)  # a damaged file is told here and not in a log
         with self._one_at_a_time("start"):
             if self.running():
                 return False
+            keep_secrets(self.layout.secrets)  # a damaged file is told here and not in a log
             self.layout.state.unlink(missing_ok=True)
             log_path = self.layout.log("supervisor")
             with log_path.open("ab") as log:
@@ -253,6 +254,8 @@ def check_service(service: ServiceView) -> Health:
     if service.failed:
         return Health.FAILED
     if service.process is None or not service.process.alive():
+        return Health.STARTING
+    if not listens(service.process.pid, urlsplit(service.url).port or 0):  # somebody else may answer at its address
         return Health.STARTING
     return Health.HEALTHY if check(service.name, service.health_url, service.process.started) else Health.STARTING
 

@@ -23,7 +23,7 @@ import psutil
 from include.embedded.credentials import Secrets, keep_secrets
 from include.embedded.herd import Herd
 from include.embedded.layout import Layout, write_json
-from include.embedded.ports import Ports, choose_ports
+from include.embedded.ports import Ports, Reservations, choose_ports
 from include.embedded.processes import ProcessId, adopt_orphans, die_with_parent, end_all, leftovers
 from include.embedded.services import Service, build_services
 from include.errors import WindtunnelError
@@ -52,7 +52,8 @@ def main(build: Build = build_services) -> int:
 def _supervise(settings: Settings, layout: Layout, build: Build) -> int:
     adopt_orphans()
     end_all(leftovers(layout.home, keep=_is_pod), 5.0)
-    ports = choose_ports(layout.ports)
+    reservations = Reservations()
+    ports = choose_ports(layout.ports, reservations)
     services = build(settings, ports, keep_secrets(layout.secrets))
     started = datetime.now(UTC)
     herd = Herd(on_change=partial(_write_state, layout, settings, ports, services, started))
@@ -62,6 +63,7 @@ def _supervise(settings: Settings, layout: Layout, build: Build) -> int:
     herd.run()
     print("stopping", flush=True)
     killed = herd.stop(GRACE_SECONDS)
+    reservations.release()
     print(f"stopped; {killed} processes had to be killed", flush=True)
     return 0
 

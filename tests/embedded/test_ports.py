@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from include.embedded import ports as module
-from include.embedded.ports import Ports, choose_ports, free_port, is_free
+from include.embedded.ports import Ports, Reservations, free_port, is_free
 
 
 @pytest.fixture
@@ -23,6 +25,15 @@ def usual(monkeypatch: pytest.MonkeyPatch) -> Ports:
     made = Ports(**dict(zip(names, numbers, strict=True)))
     monkeypatch.setattr(module, "Ports", lambda **values: made if not values else Ports(**values))
     return made
+
+
+def choose_ports(memory: Path) -> Ports:
+    """As a supervisor that ends at once."""
+    reservations = Reservations(memory.parent / "reserved")
+    try:
+        return module.choose_ports(memory, reservations)
+    finally:
+        reservations.release()
 
 
 def listening(port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -82,3 +93,31 @@ def test_no_port_is_given_twice(usual: Ports, tmp_path: Path) -> None:
 
 def test_replaced_ports_are_named() -> None:
     assert Ports(gateway=9999).replaced() == {"gateway": (8900, 9999)}
+
+
+def test_two_stacks_that_start_at_the_same_moment_choose_different_ports(usual: Ports, tmp_path: Path) -> None:
+    first, second = Reservations(tmp_path / "reserved"), Reservations(tmp_path / "reserved")
+    mine = asdict(module.choose_ports(tmp_path / "first.json", first))
+    other = asdict(module.choose_ports(tmp_path / "second.json", second))
+    assert set(mine.values()).isdisjoint(other.values())
+    first.release()
+    assert second.take(mine["airflow"]), "the ports of a stack that has ended may be taken"
+    second.release()
+
+
+def test_a_killed_supervisor_holds_no_port(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from include.embedded.ports import Reservations
+print(Reservations(Path({str(tmp_path / "reserved")!r})).take(4242), flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"True\n"
+    mine = Reservations(tmp_path / "reserved")
+    assert not mine.take(4242)
+    process.kill()
+    process.wait()
+    assert mine.take(4242)
+    mine.release()

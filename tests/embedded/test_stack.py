@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from include.embedded.credentials import keep_secrets
 from include.embedded.layout import LayoutError
-from include.embedded.processes import leftovers
+from include.embedded.processes import ProcessId, leftovers
 from include.embedded.stack import Health, Stack, StackError, check_service
 from include.errors import UserError
 from include.settings import Settings
@@ -165,6 +166,19 @@ def test_a_stop_of_a_start_that_was_interrupted(make_stack: MakeStack) -> None:
     stack.stop()
     process.wait(10)
     assert not leftovers(stack.layout.home)
+
+
+def test_an_answer_from_somebody_else_is_no_health(make_stack: MakeStack) -> None:
+    """Another program took the port in between, and answers as well as the service would."""
+    stack = make_stack("good")
+    stack.start()
+    view = stack.wait(timeout=20)
+    assert check_service(view.services["good"]) is Health.HEALTHY
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    mistaken = replace(view.services["good"], process=ProcessId.of(other.pid))
+    assert check_service(mistaken) is Health.STARTING
+    other.kill()
+    other.wait()
 
 
 def test_an_unwritable_home_is_told(tmp_path: Path) -> None:
