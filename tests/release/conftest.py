@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -187,20 +188,13 @@ class Tunnel:
         return candidate.versions(self.settings, FAMILY)
 
 
-@pytest.fixture
-def mlflow(monkeypatch: pytest.MonkeyPatch) -> FakeMlflow:
-    made = FakeMlflow()
-    monkeypatch.setattr(registry, "MlflowRegistry", lambda url: made)
-    return made
-
-
-@pytest.fixture
-def tunnel(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow: FakeMlflow) -> Tunnel:
-    shown = FakeGateway()
-    monkeypatch.setattr(gateway, "stats", shown.stats)
-    monkeypatch.setattr(gateway, "wait_for_generation", shown.wait_for_generation)
-    for module in (bootstrap, rollback):
-        monkeypatch.setattr(module, "wait_for_generation", shown.wait_for_generation)
+def make_tunnel(settings: Settings, folder: Path, patch: pytest.MonkeyPatch) -> Tunnel:
+    """A tunnel in the installation of `settings`; the last one made is the one whose gateway and MLflow are asked."""
+    shown, mlflow = FakeGateway(), FakeMlflow()
+    patch.setattr(registry, "MlflowRegistry", lambda url: mlflow)
+    patch.setattr(gateway, "stats", shown.stats)
+    for module in (gateway, bootstrap, rollback):
+        patch.setattr(module, "wait_for_generation", shown.wait_for_generation)
     return Tunnel(
         settings=settings,
         spec=tiny_spec(),
@@ -208,13 +202,34 @@ def tunnel(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         ledger=Ledger(open_database(settings.database_url)),
         gateway=shown,
         mlflow=mlflow,
-        folder=tmp_path / "models",
+        folder=folder,
     )
+
+
+@pytest.fixture
+def tunnel(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tunnel:
+    return make_tunnel(settings, tmp_path / "models", monkeypatch)
+
+
+@pytest.fixture
+def fresh(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tunnel]:
+    """Makes one new installation after the other."""
+    template = tmp_path / "template.db"
+    open_database(f"sqlite:///{template}").dispose()
+    count = iter(range(10_000))
+
+    def make() -> Tunnel:
+        home = tmp_path / f"home{next(count)}"
+        home.mkdir()
+        shutil.copy(template, home / "ledger.db")
+        here = replace(
+            settings, home=home, database_url=f"sqlite:///{home}/ledger.db", store_url=(home / "store").as_uri()
+        )
+        return make_tunnel(here, home / "models", monkeypatch)
+
+    return make
 
 
 @pytest.fixture
 def ledger(settings: Settings) -> Ledger:
     return Ledger(open_database(settings.database_url))
-
-
-Make = Callable[..., Any]
