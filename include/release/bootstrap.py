@@ -14,7 +14,7 @@ from typing import Any
 from include.errors import UserError
 from include.release.gateway import wait_for_generation
 from include.release.ledger import Event, Ledger, Route
-from include.release.packages import verify_package
+from include.release.packages import verify_stored
 from include.release.registry import ModelVersion, Registration, register
 from include.release.routing import Role, RoutingTable, Variant
 from include.release.versioning import next_baseline
@@ -51,7 +51,7 @@ def bootstrap(
             where="release.bootstrap",
             hint=f"evaluated: {', '.join(sorted(candidate.record['baselines'])) or '(none)'}",
         )
-    verify_package(settings, spec.family, found["digest"])
+    verify_stored(settings, spec.family, found["digest"])
     row = _register(settings, spec, candidate, name, found, actor, at)
     table = RoutingTable(champion=Variant(role=Role.CHAMPION, version=row.version, digest=row.digest))
     generation = ledger.swap_route(spec.family, 0, table, reason=_reason(name), actor=actor, at=at)

@@ -22,7 +22,7 @@ from include.release.bootstrap import bootstrap
 from include.release.decisions import decide
 from include.release.ledger import Entry, Event, Ledger, Route, StaleRoute
 from include.release.observation import observe
-from include.release.packages import verify_package
+from include.release.packages import verify_stored
 from include.release.registry import ModelVersion, find_version, sync_aliases
 from include.release.rollback import all_to, first_that_loads, served_fully
 from include.release.rollout import StageInput, StageVerdict
@@ -66,7 +66,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
     if skip is not None:
         return {**record, "skip": skip}
     _refuse_second_rollout(ledger, spec.family)
-    verify_package(settings, spec.family, candidate.digest)
+    verify_stored(settings, spec.family, candidate.digest)
     route = bootstrap(settings, spec, candidate, actor=actor, at=at)
     if route is not None:
         record["champion"] = route.table.champion.model_dump(mode="json", exclude={"role"})

@@ -14,7 +14,7 @@ from typing import Any
 from include.errors import UserError
 from include.release.gateway import wait_for_generation
 from include.release.ledger import Event, Ledger, Route
-from include.release.packages import verify_package
+from include.release.packages import verify_usable
 from include.release.routing import Role, RoutingTable, Variant
 from include.serving.package import PackageError
 from include.settings import Settings
@@ -43,7 +43,7 @@ def first_that_loads(settings: Settings, family: str, variants: Iterable[Variant
     passed_over = []
     for variant in variants:
         try:
-            verify_package(settings, family, variant.digest)
+            verify_usable(settings, family, variant.digest)
         except PackageError as error:
             passed_over.append(f"{variant.version} does not load any more: {error.message}")
         else:
