@@ -1,0 +1,194 @@
+"""What happens around the training steps: seeding, progress, checkpoints, best weights, and leaving when asked to."""
+
+# ruff: noqa: TID253 - imported by steps only
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import save_file
+
+from include.errors import DataError
+from include.steps.entry import StepContext
+from include.training.checkpoints import BEST, Checkpoints
+from include.training.ranks import Rank, Stopped
+
+_EVENT_SECONDS = 1.0
+
+
+@dataclass
+class Record:
+    """What is known about a training so far; part of every checkpoint.
+
+    Attributes:
+        metrics: Validation metrics of the best epoch.
+        seconds, samples: Spent in training steps, and examples seen in them, over all ranks and attempts.
+    """
+
+    best_epoch: int = -1
+    best_value: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    samples: int = 0
+    steps: int = 0
+
+
+class FitCallback(Callback):
+    """Runs on every rank; only rank 0 writes.
+
+    Args:
+        metric, maximize: Which validation metric decides which weights are best.
+        batch_size: Examples per batch over all ranks.
+    """
+
+    def __init__(
+        self, context: StepContext, rank: Rank, *, metric: str, maximize: bool, batch_size: int, seed: int
+    ) -> None:
+        self._context = context
+        self._rank = rank
+        self._metric = metric
+        self._sign = 1.0 if maximize else -1.0
+        self._batch = batch_size
+        self._seed = seed
+        self._every = context.document.spec.trainer.checkpoint_every_steps
+        self._checkpoints = Checkpoints(context.store, context.document.output)
+        self._mark = 0.0
+        self._last_event = 0.0
+        self._step = 0
+        self.record = Record()
+
+    # State -----------------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self.record).copy()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.record = Record(**state_dict)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Parameters that do not learn are where they came from: no need to store them at every checkpoint."""
+        kept = learned_names(pl_module)
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        missing = learned_names(pl_module) - set(checkpoint["state_dict"])
+        if missing:
+            raise DataError(
+                f"the checkpoint lacks {len(missing)} parameters, such as {min(missing)}",
+                hint="remove it and start again",
+            )
+
+    # Training --------------------------------------------------------------------------------------------------------
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
+        self._progress(trainer, {}, force=True)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Random numbers depend on seed, epoch, batch and rank alone: a resumed run draws the same ones."""
+        seed_all(self._seed, trainer.current_epoch, batch_idx, self._rank.number)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.record.seconds += now - self._mark
+        self.record.samples += self._batch
+        self.record.steps = trainer.global_step
+        if trainer.global_step != self._step:
+            self._step = trainer.global_step
+            self._after_step(trainer, outputs)
+        self._mark = time.perf_counter()
+
+    def _after_step(self, trainer: Trainer, outputs: Any) -> None:
+        if time.monotonic() - self._last_event > _EVENT_SECONDS:
+            loss = float(outputs["loss"] if isinstance(outputs, Mapping) else outputs)
+            self._event(trainer, {"loss": loss, "samples_per_second": self._speed()})
+            self._progress(trainer, {"loss": loss})
+        stopping = self._rank.stop.due(self._step, self._rank.number, self._rank.world)
+        if stopping or self._step % self._every == 0:
+            self._save(trainer)
+        if stopping:
+            raise Stopped("training was asked to stop")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
+        if self._metric not in metrics:
+            known = ", ".join(sorted(metrics)) or "(none)"
+            raise DataError(f"validation gives no metric {self._metric!r}; it gives {known}", where="sweep.metric")
+        value, best = metrics[self._metric], self.record.best_value
+        if not np.isfinite(value):
+            raise DataError(
+                f"{self._metric} is {value} after epoch {trainer.current_epoch + 1}", hint="lower the learning rate"
+            )
+        if best is None or self._sign * value > self._sign * best:
+            self.record.best_epoch, self.record.best_value, self.record.metrics = trainer.current_epoch, value, metrics
+            if self._rank.number == 0:
+                path = self._rank.scratch / BEST
+                save_file({name: tensor.cpu().contiguous() for name, tensor in learned(pl_module).items()}, path)
+                self._checkpoints.save_best(path)
+        self._event(trainer, {f"validation_{name}": number for name, number in metrics.items()})
+        self._progress(trainer, {self._metric: value}, force=True)
+        self._mark = time.perf_counter()
+
+    # Output ----------------------------------------------------------------------------------------------------------
+    def _save(self, trainer: Trainer) -> None:
+        path = self._rank.scratch / f"step-{self._step}.ckpt"
+        trainer.save_checkpoint(path)  # by all ranks: it ends in a barrier
+        if self._rank.number == 0:
+            self._checkpoints.save(path, self._step)
+            path.unlink()
+
+    def _speed(self) -> float:
+        return self.record.samples / self.record.seconds if self.record.seconds else 0.0
+
+    def _progress(self, trainer: Trainer, facts: dict[str, float], force: bool = False) -> None:
+        if self._rank.number == 0:
+            epoch = min(trainer.current_epoch + 1, trainer.max_epochs or 1)
+            best = {"best": self.record.best_value} if self.record.best_value is not None else {}
+            self._context.progress(
+                self._step, trainer.estimated_stepping_batches, "steps", force=force, epoch=epoch, **facts, **best
+            )
+
+    def _event(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        """A line for the tracker, which the parent process reads."""
+        self._last_event = time.monotonic()
+        if self._rank.number == 0:
+            line = {"step": self._step, "epoch": trainer.current_epoch, "at": time.time(), "metrics": metrics}
+            with events_file(self._rank.scratch).open("a") as events:
+                events.write(json.dumps(line) + "\n")
+
+
+def events_file(scratch: Path) -> Path:
+    """Where rank 0 writes metrics as they come."""
+    return scratch / "events.jsonl"
+
+
+def learned_names(module: LightningModule) -> set[str]:
+    """Names in the module's state, without parameters that do not learn."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return set(module.state_dict()) - frozen
+
+
+def learned(module: LightningModule) -> dict[str, torch.Tensor]:
+    """The module's state, without parameters that do not learn."""
+    names = learned_names(module)
+    return {name: value.detach() for name, value in module.state_dict().items() if name in names}
+
+
+def seed_all(*parts: int) -> None:
+    """Seeds Python, numpy and torch from all `parts` together."""
+    state = int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+    random.seed(state)
+    np.random.seed(state % 2**32)
+    torch.manual_seed(state % 2**63)

@@ -1,0 +1,127 @@
+"""The `fit` step: trains over the spec's devices, exports the model, proves the export, and publishes the package.
+
+Killed at any point and started again, it goes on: training from the newest checkpoint, export from the best weights.
+The same work gives the same package digest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from include.data.datasets import open_dataset
+from include.families.contract import load_code
+from include.serving.package import publish, seal
+from include.spec.models import FamilySpec
+from include.steps.entry import StepContext, read_json
+from include.store.objects import ObjectNotFound
+from include.training.checkpoints import Checkpoints
+from include.training.plan import split_overrides, threads_per_process
+from include.training.ranks import run_ranks
+from include.training.tracking import EventReader, Tracker
+
+
+def fit(context: StepContext) -> dict[str, Any]:
+    """Inputs: `dataset_version`, `dataset_digest`, `hyperparameters`, `seed`.
+
+    Outputs: `digest` of the model package, validation `metrics`, `samples_per_second`, `seconds_training`,
+    `resumed_from_step` (None: from the start) and `mlflow_run` (None where MLflow failed).
+    """
+    inputs = context.document.inputs
+    spec, hyperparameters = split_overrides(context.document.spec, inputs["hyperparameters"])
+    scratch = _fresh(context.settings.home / "scratch" / context.document.fingerprint[:20])
+    try:
+        with Tracker(context.settings.mlflow_url, context.document, hyperparameters) as tracker:
+            training = _trained(context, spec, hyperparameters, scratch, tracker)
+            digest, facts = _exported(context, spec, hyperparameters, scratch)
+            last = training["steps"] + 1
+            final = {f"best_{name}": value for name, value in training["metrics"].items()}
+            tracker.metrics({"step": last, "at": context.document.created_at.timestamp(), "metrics": final})
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    Checkpoints(context.store, context.document.output).drop_resumable()
+    return {
+        "digest": digest,
+        "metrics": training["metrics"],
+        "best_epoch": training["best_epoch"] + 1,
+        "steps": training["steps"],
+        "samples_per_second": round(training["samples"] / training["seconds"], 3) if training["seconds"] else 0.0,
+        "seconds_training": round(training["seconds"], 3),
+        "resumed_from_step": training["resumed_from_step"],
+        "export": facts,
+        "mlflow_run": tracker.run_id,
+    }
+
+
+def _trained(
+    context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path, tracker: Tracker
+) -> dict[str, Any]:
+    """The summary of the training, which is done unless an earlier attempt did it."""
+    key = f"{context.document.output}/training.json"
+    try:
+        summary: dict[str, Any] = read_json(context.store, key)
+        print("fit: training was done by an earlier attempt", flush=True)
+        return summary
+    except ObjectNotFound:
+        pass
+    _preload(spec)
+    from include.training.callbacks import events_file
+    from include.training.worker import SUMMARY, TrainRank
+
+    found = Checkpoints(context.store, context.document.output).newest(scratch)
+    if found:
+        print(f"fit: going on from step {found[0]}", flush=True)
+    work = TrainRank(
+        document=context.document,
+        settings=context.settings,
+        spec=spec,
+        hyperparameters=hyperparameters,
+        seed=int(context.document.inputs["seed"]),
+        resume=found[1] if found else None,
+    )
+    events = EventReader(events_file(scratch))
+
+    def pass_on() -> None:
+        for event in events.read():
+            tracker.metrics(event)
+
+    try:
+        run_ranks(work, spec.trainer.devices, threads_per_process(spec.trainer.devices), scratch, pass_on)
+    finally:
+        pass_on()
+    summary = {**json.loads((scratch / SUMMARY).read_text()), "resumed_from_step": found[0] if found else None}
+    context.put_json("training.json", summary)
+    return summary
+
+
+def _exported(
+    context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path
+) -> tuple[str, dict[str, Any]]:
+    """Digest of the published package, and the family's facts about it."""
+    context.progress(0, 1, "export", force=True)
+    weights = Checkpoints(context.store, context.document.output).best(scratch)
+    dataset = open_dataset(context.settings, spec.family, context.document.inputs["dataset_version"])
+    folder = _fresh(scratch / "package")
+    facts = load_code(spec.code).export(spec, dataset, hyperparameters, weights, folder)
+    package = seal(folder, spec.family, spec.code, facts)
+    publish(context.store, folder)
+    context.progress(1, 1, "export", force=True, digest=package.digest[:12])
+    return package.digest, facts
+
+
+def _preload(spec: FamilySpec) -> None:
+    """Imports what every rank needs before they are forked: seconds that are then spent once."""
+    importlib.import_module("include.training.worker")
+    parts = f"{spec.code.partition(':')[0].rpartition('.')[0]}.lightning_parts"
+    if importlib.util.find_spec(parts) is not None:
+        importlib.import_module(parts)
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,35 @@
+"""What one training is to do: the family's hyperparameters, and how much of the trainer's part they override."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from include.errors import UserError
+from include.spec.models import FamilySpec
+
+#: Keys that may stand among a run's hyperparameters and belong to the trainer, not to the family's model.
+OVERRIDES = frozenset({"max_epochs", "max_examples"})
+
+
+def split_overrides(spec: FamilySpec, values: Mapping[str, Any]) -> tuple[FamilySpec, dict[str, Any]]:
+    """The spec with the trainer's part overridden, and the hyperparameters of the model: the spec's, then `values`.
+
+    Raises:
+        UserError: An override is not a whole number above 0.
+    """
+    overrides = {key: value for key, value in values.items() if key in OVERRIDES}
+    for key, value in overrides.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{key} must be a whole number above 0, not {value!r}", where=f"hyperparameters.{key}")
+    trainer = spec.trainer.model_copy(update=overrides)
+    model = {key: value for key, value in values.items() if key not in OVERRIDES}
+    return spec.model_copy(update={"trainer": trainer}), {**spec.hyperparameters, **model}
+
+
+def threads_per_process(processes: int) -> int:
+    """Threads that each of `processes` may compute with: its share of the cores, or what `OMP_NUM_THREADS` says."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(told) if told.isdecimal() and int(told) > 0 else max(1, cores // processes)

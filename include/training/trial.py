@@ -1,0 +1,70 @@
+# ruff: noqa: TID253 - imported by steps only
+"""One trial of a sweep: a short fit in this process that reports its validation metric after every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from include.errors import DataError, UserError
+from include.families.contract import DatasetView, Family
+from include.spec.models import FamilySpec
+from include.training.callbacks import seed_all
+from include.training.worker import make_trainer
+
+Report = Callable[[int, float], None]
+
+
+class TrialCallback(Callback):
+    """Seeds every batch as the final fit does, and hands the metric over; `report` may end the trial by raising."""
+
+    def __init__(self, metric: str, maximize: bool, seed: int, report: Report) -> None:
+        self._metric = metric
+        self._sign = 1.0 if maximize else -1.0
+        self._seed = seed
+        self._report = report
+        self.best: float | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        seed_all(self._seed, trainer.current_epoch, batch_idx, 0)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._metric not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics)) or "(none)"
+            raise UserError(f"validation gives no metric {self._metric!r}; it gives {known}", where="sweep.metric")
+        value = float(trainer.callback_metrics[self._metric])
+        if self.best is None or self._sign * value > self._sign * self.best:
+            self.best = value
+        self._report(trainer.current_epoch, value)
+
+
+def train_trial(
+    family: Family,
+    spec: FamilySpec,
+    dataset: DatasetView,
+    hyperparameters: Mapping[str, Any],
+    *,
+    seed: int,
+    threads: int,
+    folder: Path,
+    report: Report,
+) -> float:
+    """The best value of the sweep's metric over the epochs of the spec's trainer part.
+
+    Raises:
+        UserError: Validation does not give the sweep's metric.
+        DataError: The metric is not a finite number.
+    """
+    torch.set_num_threads(threads)
+    seed_all(seed)
+    callback = TrialCallback(spec.sweep.metric, spec.sweep.direction == "maximize", seed, report)
+    data = family.data_module(spec, dataset, hyperparameters, seed)
+    module = family.module(spec, dataset, hyperparameters)
+    make_trainer(spec, [callback], devices=1, folder=folder).fit(module, datamodule=data)
+    if callback.best is None or callback.best != callback.best:
+        raise DataError(f"the trial gave no finite {spec.sweep.metric}", where="sweep", hint="narrow the search space")
+    return callback.best
