@@ -26,12 +26,14 @@ class Snapshot:
     Attributes:
         tasks: In the order in which they started; those that have not come last.
         progress: Task name -> its step's latest progress record.
+        behind: The run that this one waits for, while it is queued.
     """
 
     run: Run
     tasks: list[Task]
     progress: dict[str, dict[str, Any]] = field(default_factory=dict)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    behind: str | None = None
 
     def task(self, task_id: str) -> Task | None:
         return next((task for task in self.tasks if task.task_id == task_id), None)
@@ -55,6 +57,9 @@ def look(api: AirflowApi, store: ObjectStore, dag_id: str, run_id: str) -> Snaps
     run = api.run(dag_id, run_id)
     if run is None:
         raise AirflowApiError(f"Airflow has no run {run_id!r} of {dag_id}", status=404)
+    if run.state == "queued":
+        going = [other.run_id for other in api.runs(dag_id) if other.state == "running"]
+        return Snapshot(run, [], behind=going[0] if going else None)
     never = datetime.max.replace(tzinfo=UTC)
     tasks = sorted(api.tasks(dag_id, run_id), key=lambda task: (task.start or never, task.task_id, task.map_index))
     progress = {}

@@ -52,12 +52,18 @@ def progress_text(record: Mapping[str, Any]) -> str:
     return ", ".join(parts)[:110]
 
 
+def waiting_text(run_id: str) -> str:
+    """Why nothing happens yet."""
+    return f"waits for run {run_id}, which is going on; only one run at a time trains"
+
+
 class PlainView:
     """A line whenever a task starts, gets further, or ends."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
         self._states: dict[str, str | None] = {}
+        self._behind: str | None = None
         self._told: dict[str, tuple[str, float]] = {}
 
     def __enter__(self) -> View:
@@ -70,6 +76,9 @@ class PlainView:
         self._out.line(f"  {text}")
 
     def show(self, snapshot: Snapshot) -> None:
+        if snapshot.behind and snapshot.behind != self._behind:
+            self._behind = snapshot.behind
+            self.note(waiting_text(snapshot.behind))
         for task in snapshot.tasks:
             if task.state != self._states.get(task.name):
                 self._states[task.name] = task.state
@@ -132,6 +141,8 @@ class LiveView:
         table = Table(box=None, pad_edge=True, header_style="bold")
         for column, justify in (("task", "left"), ("state", "left"), ("seconds", "right"), ("progress", "left")):
             table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
+        if snapshot.behind:
+            table.add_row(Text(waiting_text(snapshot.behind), style="yellow"))
         for task in snapshot.tasks:
             if task.start is None or task.state == "skipped":
                 continue

@@ -11,7 +11,8 @@ import pytest
 
 from include.cli import follow as module
 from include.cli.follow import failure, follow
-from include.cli.views import progress_text
+from include.cli.output import Output
+from include.cli.views import PlainView, progress_text
 from include.embedded.airflow_api import AirflowApi, AirflowApiError, Run
 from include.steps.document import progress_key, run_key
 from include.store.objects import ObjectStore, open_store
@@ -45,6 +46,9 @@ class FakeAirflow:
                 raise moment
             self.now = moment
             return httpx.Response(200, json={"dag_id": "d", "dag_run_id": "r", "state": moment[0]})
+        if path.endswith("/dagRuns"):
+            other = {"dag_id": "d", "dag_run_id": "scheduled__1", "state": "running"}
+            return httpx.Response(200, json={"dag_runs": [other]})
         if path.endswith("/taskInstances"):
             return httpx.Response(200, json={"task_instances": self.now[1], "total_entries": len(self.now[1])})
         if "/logs/" in path:
@@ -74,6 +78,12 @@ def test_a_run_is_followed_to_its_end_with_the_progress_of_its_steps(store: Obje
     assert [t.name for t in seen[0].tasks] == ["first", "sweep[1]", "later"]
     assert progress_text(seen[0].progress["sweep[1]"]) == "3/8 trials, best 0.8312"
     assert last.run.state == "success" and last.succeeded("first") and not last.succeeded("later")
+
+
+def test_a_run_that_waits_for_another_says_so(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
+    airflow = FakeAirflow(("queued", []), ("queued", []), ("success", []))
+    follow(airflow.api(), store, RUN, PlainView(Output()).show)
+    assert capsys.readouterr().out.count("waits for run scheduled__1") == 1
 
 
 def test_a_moments_silence_is_waited_out(store: ObjectStore) -> None:
