@@ -288,15 +288,19 @@ def _asks(gate: GateSpec) -> str:
     if gate.reference is None:
         return f"{words} {gate.threshold:g}"
     if not gate.margin:
-        return f"{words} {gate.reference}"
-    return f"{words} {gate.reference}, margin {gate.margin:g}"
+        return f"{words} {gate.reference}'s"
+    if gate.operator is Operator.EQ:
+        return f"{words} {gate.reference}'s, give or take {gate.margin:g}"
+    loosens = "minus" if gate.operator in _UPWARDS else "plus"
+    tightens = "plus" if gate.operator in _UPWARDS else "minus"
+    return f"{words} {gate.reference}'s {loosens if gate.margin > 0 else tightens} {abs(gate.margin):g}"
 
 
 def _sentence(gate: GateSpec, measured: Measured, verdict: Verdict, needed: int | None) -> str:
     value, low, high = (f"{number:.4g}" for number in (measured.value, measured.low, measured.high))
     interval = f" [{low}, {high}], n = {measured.n}" if measured.low < measured.high else ""
-    subject = gate.metric if gate.reference is None else f"{gate.metric} minus {gate.reference}'s"
-    sentence = f"{gate.name}: {subject} is {value}{interval}, asked {_asks(gate)}: {verdict.value}"
+    subject = gate.metric if gate.reference is None else f"the difference to {gate.reference}'s {gate.metric}"
+    sentence = f"{gate.name}: {subject} is {value}{interval}; asked for {gate.metric} {_asks(gate)}: {verdict.value}"
     if verdict is not Verdict.INCONCLUSIVE:
         return sentence
     if needed is None:
