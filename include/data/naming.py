@@ -122,14 +122,16 @@ def _table(
         raise PublishError(
             f"the table {name!r} is gone", where=location, hint="publish again, so that it is made again"
         )
-    rows = tables.read(location, version, {delivery.delivery for delivery in deliveries})
+    is_split = name == spec.split.table
+    wanted = [key, DIGEST, SPLIT] if is_split else [key, DIGEST]
+    rows = tables.read(location, version, {delivery.delivery for delivery in deliveries}, wanted)
     _require_unique(rows, key, name)
     marks = rows.column(DIGEST)
     splits: Counter[str] = Counter()
-    if name == spec.split.table:
+    if is_split:
         splits.update(rows.column(SPLIT).to_pylist())
         marks = pc.binary_join_element_wise(marks, rows.column(SPLIT), " ")
-    columns = describe_schema(rows.schema)
+    columns = describe_schema(tables.schema(location, version))
     return TableManifest(
         location=location,
         delta_version=version,

@@ -130,8 +130,8 @@ def _stop_if_failed(context: StepContext, checked: Sequence[_Checked]) -> None:
     raise DataError(
         f"too few valid rows in {'; '.join(parts)}{more}",
         where=context.store.uri(first.check.quarantine_key),
-        hint="the failing rows with their reasons lie there; mend them at the source, or the suite "
-        f"{first.check.suite!r}, or min_valid_rate in family.yaml",
+        hint=f"see `windtunnel quarantine show {context.document.family} {first.delivery.delivery}`; mend them at "
+        f"the source, or the suite {first.check.suite!r}, or min_valid_rate in family.yaml",
         failed=[
             {
                 "delivery": entry.delivery.delivery,

@@ -11,16 +11,14 @@ The first version is 1.0.0.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from include.errors import UserError
+from include.release import versioning as semver
+from include.release.versioning import parse_version
 
-FIRST = "1.0.0"
 GROWTH = 0.10
-_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 
 
 class Level(str, Enum):
@@ -30,6 +28,9 @@ class Level(str, Enum):
     MAJOR = "major"
     MINOR = "minor"
     PATCH = "patch"
+
+
+_PARTS = {Level.MAJOR: semver.Change.MAJOR, Level.MINOR: semver.Change.MINOR, Level.PATCH: semver.Change.PATCH}
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,12 @@ class Change:
     reason: str
 
 
-def parse_version(version: str) -> tuple[int, int, int]:
-    """(major, minor, patch). Raises `UserError` for anything else than three numbers."""
-    match = _VERSION.fullmatch(version)
-    if match is None:
-        raise UserError(f"not a version: {version!r}", hint="a version looks like 1.4.0")
-    return int(match[1]), int(match[2]), int(match[3])
-
-
 def next_version(parent: str | None, before: Shape | None, after: Shape) -> Change:
     """The version that follows `parent`, whose content had the shape `before`. Both are None for the first."""
     if parent is None or before is None:
-        return Change(FIRST, Level.FIRST, "the first version of this family's data")
-    major, minor, patch = parse_version(parent)
+        return Change(str(semver.FIRST), Level.FIRST, "the first version of this family's data")
     level, reason = _level(before, after)
-    if level is Level.MAJOR:
-        return Change(f"{major + 1}.0.0", level, reason)
-    if level is Level.MINOR:
-        return Change(f"{major}.{minor + 1}.0", level, reason)
-    return Change(f"{major}.{minor}.{patch + 1}", level, reason)
+    return Change(str(parse_version(parent).bumped(_PARTS[level])), level, reason)
 
 
 def _level(before: Shape, after: Shape) -> tuple[Level, str]:

@@ -100,6 +100,13 @@ class DeltaTables:
         except (DeltaError, OSError) as error:
             raise self._failed("read", key, error) from error
 
+    def schema(self, key: str, version: int) -> pa.Schema:
+        """Columns of one version of the table."""
+        try:
+            return self._open(key, version).to_pyarrow_dataset().schema
+        except (DeltaError, OSError) as error:
+            raise self._failed("read", key, error) from error
+
     def read(
         self, key: str, version: int, deliveries: Collection[str] | None = None, columns: Sequence[str] | None = None
     ) -> pa.Table:

@@ -10,6 +10,7 @@ import pytest
 
 from include.data.quarantine import list_quarantine
 from include.settings import PROJECT_ROOT, Settings
+from include.spec import load_family
 
 from .conftest import FAMILY, Pipeline, make_spec
 
@@ -23,6 +24,14 @@ def strict(passages: float, questions: float) -> dict[str, object]:
         "questions": {"key": "question_id", "min_valid_rate": questions},
     }
     return {"suite": "compliance_qa", "tables": tables}
+
+
+def test_the_spec_that_ships_accepts_the_sample_that_ships(settings: Settings) -> None:
+    pipeline = Pipeline(settings, "sample", load_family(FAMILY))
+    made = pipeline.run()
+    assert (made["rows_in"], made["rows_clean"]) == (1212, 1173)
+    splits = pipeline.dataset(made["dataset_version"]).manifest.tables["questions"].splits
+    assert min(splits[name] for name in ("train", "validation", "test")) >= 100
 
 
 def test_the_sample_is_large_enough_and_has_the_faults_of_real_feeds(settings: Settings) -> None:
@@ -79,7 +88,7 @@ def test_every_passage_is_asked_about(settings: Settings) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not OBLIQA.is_dir(), reason="the shared ObliQA set is not here")
 def test_obliqa_becomes_a_dataset(settings: Settings) -> None:
-    pipeline = Pipeline(settings, OBLIQA, make_spec(data=strict(0.94, 0.99)))
+    pipeline = Pipeline(settings, OBLIQA, load_family(FAMILY))
     made = pipeline.run()
     assert made["reasons"] == {"empty_passage": 720}
     assert (made["rows_in"], made["rows_clean"]) == (16_520, 15_800)

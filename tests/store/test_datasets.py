@@ -95,6 +95,16 @@ class TestContract:
         table = tables.read(TABLE, tables.version(TABLE) or 0)
         assert table.to_pylist() == [{"key": "ü\n'x'", "tags": ["a", "b"], "delivery": "d1"}]
 
+    def test_the_schema_is_that_of_the_rows(self, tables: DeltaTables) -> None:
+        put(tables, "d1", "a")
+        version = tables.version(TABLE) or 0
+        assert tables.schema(TABLE, version) == tables.read(TABLE, version).schema
+
+    def test_what_is_not_there_cannot_be_read(self, tables: DeltaTables) -> None:
+        for use in (tables.schema, tables.read):
+            with pytest.raises(DatasetError, match="cannot be read"):
+                use(TABLE, 0)
+
     def test_a_new_column_is_null_in_old_rows(self, tables: DeltaTables) -> None:
         put(tables, "d1", "a")
         tables.put_delivery(TABLE, "d2", rows("d2", "b", note="n"), content("with a note"))
@@ -126,6 +136,17 @@ class TestContract:
         found = read(tables)
         assert len(found) == 2
         assert found[0][1:] == found[1][1:]
+
+
+@pytest.mark.slow
+def test_a_delivery_is_known_after_the_log_was_shortened(tmp_path: Path) -> None:
+    """Delta writes a checkpoint after every hundred commits; later readers start from it."""
+    store = open_store(tmp_path.as_uri())
+    for number in range(105):
+        put(DeltaTables(store), f"d{number:03d}", f"k{number}")
+    assert any("checkpoint" in key for key in store.keys(f"{TABLE}/_delta_log/"))
+    assert not put(DeltaTables(store), "d001", "k1")
+    assert len(read(DeltaTables(store))) == 105
 
 
 @pytest.mark.slow
