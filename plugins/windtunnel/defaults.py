@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from include.settings import Settings
@@ -20,7 +20,6 @@ def default_profile() -> str:
 
 def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, Any]:
     """Identity, ownership, retries, time-outs and callbacks of `<kind>__<family>`."""
-    start = spec.schedule.start
     task_arguments: dict[str, Any] = {
         "owner": spec.owner.team,
         "retries": 2,
@@ -34,8 +33,16 @@ def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, An
         "dag_id": f"{kind}__{spec.family}",
         "dag_display_name": f"{kind}: {spec.title}",
         "description": description,
-        "start_date": datetime(start.year, start.month, start.day, tzinfo=UTC),
+        "start_date": _start(spec),
         "max_active_runs": 1,
         "default_args": task_arguments,
         "tags": ["windtunnel", kind, spec.family, *spec.tags],
     }
+
+
+def _start(spec: FamilySpec) -> datetime | None:
+    """The first interval to catch up with. None without catching up: with a date, Airflow starts the last run it
+    missed as soon as the DAG is switched on, and nobody asked for that one."""
+    if not spec.schedule.catchup:
+        return None
+    return datetime.combine(spec.schedule.start, time(), tzinfo=UTC)
