@@ -2,4 +2,7 @@
 
 from include.steps.entry import main
 
-raise SystemExit(main({"evaluate": "include.evaluation.step:evaluate"}, "include.evaluation"))
+STEPS = {"evaluate": "include.evaluation.step:evaluate"}
+
+if __name__ == "__main__":
+    raise SystemExit(main(STEPS, "include.evaluation"))

@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,9 @@ class Timings:
     batch_ms: Floats
     peak_mb: float
     load_seconds: float
+
+
+_NOTHING = Timings(np.empty(0), np.empty(0), 0.0, 0.0)
 
 
 class ModelProcess:
@@ -105,11 +108,20 @@ class ModelProcess:
         return cast("dict[str, Any]", json.loads(line))
 
 
-def measure(folders: Mapping[str, Path], inputs: Sequence[Mapping[str, Any]], requests: int) -> dict[str, Timings]:
+def measure(
+    folders: Mapping[str, Path],
+    inputs: Sequence[Mapping[str, Any]],
+    requests: int,
+    *,
+    enough: Callable[[Mapping[str, Timings]], bool] = lambda _: True,
+    rounds: int = 1,
+) -> dict[str, Timings]:
     """Measures every package in `folders` (by any key) on `requests` single requests and as many again in batches.
 
     Args:
         inputs: Request inputs to draw from, repeated when there are fewer than `requests`.
+        enough: Whether what was measured so far decides what it is needed for; if not, another round is measured.
+        rounds: At most so many rounds.
 
     Raises:
         PerformanceError: There is nothing to ask, or a process died.
@@ -118,18 +130,27 @@ def measure(folders: Mapping[str, Path], inputs: Sequence[Mapping[str, Any]], re
         raise PerformanceError("there is no request to measure with", hint="is the test split empty?")
     chosen = [inputs[index % len(inputs)] for index in range(requests)]
     batches = [chosen[start : start + BATCH] for start in range(0, requests - BATCH + 1, BATCH)]
+    timings: dict[str, Timings] = {}
     with ExitStack() as stack:
         processes = {name: stack.enter_context(ModelProcess(folder)) for name, folder in folders.items()}
         for process in processes.values():
             for item in chosen[:WARM_UPS]:
                 process.predict(columns([item]))
-        request_ms = _in_turns(processes, [columns([item]) for item in chosen])
-        batch_ms = _in_turns(processes, [columns(batch) for batch in batches])
-        facts = {name: process.facts() for name, process in processes.items()}
-    return {
-        name: Timings(request_ms[name], batch_ms[name], facts[name]["peak_mb"], facts[name]["load_seconds"])
-        for name in folders
-    }
+        for _ in range(rounds):
+            request_ms = _in_turns(processes, [columns([item]) for item in chosen])
+            batch_ms = _in_turns(processes, [columns(batch) for batch in batches])
+            facts = {name: process.facts() for name, process in processes.items()}
+            for name, fact in facts.items():
+                before = timings.get(name, _NOTHING)
+                timings[name] = Timings(
+                    np.concatenate([before.request_ms, request_ms[name]]),
+                    np.concatenate([before.batch_ms, batch_ms[name]]),
+                    fact["peak_mb"],
+                    fact["load_seconds"],
+                )
+            if enough(timings):
+                break
+    return timings
 
 
 def columns(items: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

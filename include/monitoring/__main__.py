@@ -2,4 +2,7 @@
 
 from include.steps.entry import main
 
-raise SystemExit(main({"drift": "include.monitoring.drift:drift"}, "include.monitoring"))
+STEPS = {"drift": "include.monitoring.drift:drift"}
+
+if __name__ == "__main__":
+    raise SystemExit(main(STEPS, "include.monitoring"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,20 @@ def test_a_slower_model_is_found_slower_on_every_request(folder: Callable[..., P
     assert 100 < costs["throughput_per_second"].value < 250
     assert costs["package_mb"].value == 2.5
     assert 10 < costs["memory_mb"].value < 1000
+
+
+@pytest.mark.slow
+def test_more_is_measured_until_it_is_enough(folder: Callable[..., Path]) -> None:
+    seen: list[int] = []
+
+    def enough(timings: Mapping[str, Timings]) -> bool:
+        seen.append(timings["model"].request_ms.size)
+        return len(seen) == 2
+
+    timings = measure({"model": folder()}, REQUESTS, 20, enough=enough, rounds=5)
+    assert seen == [20, 40]
+    assert timings["model"].request_ms.size == 40
+    assert measure({"model": folder()}, REQUESTS, 20, enough=lambda _: False, rounds=3)["model"].request_ms.size == 60
 
 
 @pytest.mark.slow

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
 from include.errors import DataError, UserError
+from include.evaluation import step
 from include.evaluation.adjust import COST_METRICS
 from include.evaluation.gates import decide
+from include.evaluation.performance import Timings
 from include.evaluation.step import evaluate
 from include.serving.package import PackageError
 from include.steps.entry import StepContext
@@ -82,6 +86,25 @@ def test_a_baseline_that_already_serves_is_measured_once(context: Context, packa
     assert champion_costs == baseline_costs
 
 
+@pytest.mark.parametrize(("p50", "decided"), [(5.0, True), (10.0, False), (20.0, True)])
+def test_a_cost_is_measured_until_its_gate_is_decided(
+    context: Context, package: Package, monkeypatch: pytest.MonkeyPatch, p50: float, decided: bool
+) -> None:
+    asked: list[bool] = []
+
+    def measured(folders: Any, inputs: Any, requests: int, *, enough: Any, rounds: int) -> dict[str, Timings]:
+        request_ms = np.random.default_rng(1).normal(p50, 1.0, 100)
+        timings = {digest: Timings(request_ms, request_ms[:5] * 10, 100.0, 1.0) for digest in folders}
+        asked.append(enough(timings))
+        return timings
+
+    monkeypatch.setattr(step, "measure", measured)
+    gate = {"name": "fast", "metric": "latency_p50_ms", "operator": "lte", "threshold": 10.0}
+    spec = tiny_spec(evaluation={"gates": [gate], "resamples": 100, "latency_requests": 20})
+    evaluate(context(spec, candidate=package(), zero_shot=False))
+    assert asked == [decided]
+
+
 class TestRefusals:
     def test_a_dataset_that_changed_under_its_version(self, context: Context, package: Package) -> None:
         with pytest.raises(DataError, match="not the one"):
@@ -92,7 +115,7 @@ class TestRefusals:
             evaluate(context(candidate=package(), baselines=["gess"]))
 
     def test_a_candidate_that_is_not_in_the_store(self, context: Context) -> None:
-        with pytest.raises(PackageError, match="no package"):
+        with pytest.raises(PackageError, match="not whole"):
             evaluate(context(candidate="0" * 64))
 
     def test_an_altered_champion(self, context: Context, package: Package, store: ObjectStore) -> None:
