@@ -81,7 +81,7 @@ def install(venv: Path) -> None:
     python = str(venv / "bin" / "python")
     print("set-up: installing (some minutes the first time)", flush=True)
     if get_uv(venv):
-        command = [str(venv / "bin" / "uv"), "pip", "install", "--python", python, *REQUIREMENTS]
+        command = [str(venv / "bin" / "uv"), "pip", "install", "--compile-bytecode", "--python", python, *REQUIREMENTS]
         if subprocess.call(command, cwd=str(ROOT), env=uv_environment(os.environ, pip_configuration(python))) == 0:
             return
         print("set-up: uv could not install everything; pip tries", flush=True)
