@@ -128,13 +128,9 @@ class Demo:
             run = self._next_attempt(api, run)
 
     def _next_attempt(self, api: AirflowApi, run: Run) -> Run:
-        """The run that the failed gate started."""
-        run_id = api.xcom(run.dag_id, run.run_id, "retry", "trigger_run_id")
-        found = api.run(run.dag_id, str(run_id))
-        if found is None:
-            raise StackError(f"the next attempt, run {run_id}, does not exist", where=run.dag_id)
+        """The run that the failed gate's retrain request started."""
         self._out.line(f"\nthe gate sends the candidate back: attempt {self._record.attempts + 1}", style="bold")
-        return found
+        return self._run_by_event(api, run, run.dag_id)
 
     def _remember_training(self, api: AirflowApi, run: Run) -> None:
         def result(task_id: str) -> Mapping[str, Any]:
@@ -158,7 +154,7 @@ class Demo:
     # Release --------------------------------------------------------------------------------------------------------
     def _release(self, api: AirflowApi, settings: Settings, ledger: Ledger, trained: Run, traffic: Traffic) -> None:
         """Follows the release that the candidate's event started, until the candidate is the champion."""
-        run = self._release_run(api, trained)
+        run = self._run_by_event(api, trained, f"release__{self._plan.family}")
         self._out.line(f"\nrelease under traffic: {api.url}/dags/{run.dag_id}/runs/{run.run_id}", style="bold")
         traffic.start(str(self._record.dataset["dataset_version"]))
         snapshot = self._follow(api, run, each=lambda: _check_traffic(traffic))
@@ -178,18 +174,18 @@ class Demo:
         self._record.promoted = True
         self._out.line(f"  {version} is the champion", style="bold green")
 
-    def _release_run(self, api: AirflowApi, trained: Run) -> Run:
+    def _run_by_event(self, api: AirflowApi, cause: Run, dag_id: str) -> Run:
+        """The run of `dag_id` that an asset event of `cause` started; waits for it."""
         deadline = time.monotonic() + _EVENT_SECONDS
-        dag_id = f"release__{self._plan.family}"
         while time.monotonic() < deadline:
-            for found_dag, run_id in api.runs_by_event(trained.dag_id, trained.run_id):
+            for found_dag, run_id in api.runs_by_event(cause.dag_id, cause.run_id):
                 found = api.run(dag_id, run_id) if found_dag == dag_id else None
                 if found:
                     return found
             self._check_stack()
             time.sleep(0.3)
         raise StackError(
-            f"the candidate's event started no run of {dag_id} within {_EVENT_SECONDS:.0f} s", where=dag_id
+            f"the event of {cause.run_id} started no run of {dag_id} within {_EVENT_SECONDS:.0f} s", where=dag_id
         )
 
     def _stages(self, ledger: Ledger, version: str) -> list[dict[str, Any]]:
