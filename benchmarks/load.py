@@ -34,13 +34,19 @@ class LoadPlan:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """Requests per second, latencies in ms, and how many answers were not 200."""
+    """Requests per second and latencies in ms of `n` requests.
+
+    Attributes:
+        total: Requests in all, those of the warm-up included.
+        failed: How many of these were not answered with 200.
+    """
 
     rate: float
     p50: float
     p95: float
     p99: float
     n: int
+    total: int
     failed: int
 
 
@@ -117,8 +123,8 @@ async def _run(plan: LoadPlan) -> LoadResult:
     failed = sum(not good for _, _, good in latencies)
     if not within:
         raise SystemExit("the server answered nothing")
-    quantiles = [within[min(len(within) - 1, int(q * len(within)))] for q in (0.50, 0.95, 0.99)]
-    return LoadResult(len(within) / (last - first), *quantiles, n=len(within), failed=failed)
+    p50, p95, p99 = (within[min(len(within) - 1, int(q * len(within)))] for q in (0.50, 0.95, 0.99))
+    return LoadResult(len(within) / (last - first), p50, p95, p99, len(within), len(latencies), failed)
 
 
 def _request(plan: LoadPlan, body: str) -> bytes:

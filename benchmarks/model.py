@@ -29,35 +29,41 @@ from include.store.database import open_database
 from include.store.objects import ObjectStore, open_store
 
 FAMILY = "compliance_qa"
+ENCODER, BM25 = "encoder", "bm25"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A published dataset version and a model package that serves it."""
+    """A published dataset version and a model package that serves it.
+
+    Attributes:
+        model: `encoder` (the dual encoder before training, fused with BM25) or the name of a baseline.
+    """
 
     settings: Settings
     spec: FamilySpec
     dataset_version: str
+    model: str
     digest: str
     folder: Path
     questions: list[str]
 
 
-def prepare() -> Prepared:
+def prepare(model: str = ENCODER) -> Prepared:
     """The dataset and the package, made where they are not there yet."""
     settings = Settings.from_env({"WINDTUNNEL_HOME": str(Settings.from_env().home / "benchmarks")})
     store = open_store(settings.store_url)
     spec = load_family(FAMILY)
     version = _dataset(settings, store, spec)
-    digest = _package(settings, store, spec, version)
+    digest = _package(settings, store, spec, version, model)
     folder = fetch(store, FAMILY, digest, settings.home / "cache" / "packages")
-    return Prepared(settings, spec, version, digest, folder, _questions(settings, spec, version))
+    return Prepared(settings, spec, version, model, digest, folder, _questions(settings, spec, version))
 
 
 def route(prepared: Prepared) -> None:
     """Makes the package the champion of its family."""
     ledger = Ledger(open_database(prepared.settings.database_url))
-    table = RoutingTable(champion=Variant(role=Role.CHAMPION, version="0.0.0", digest=prepared.digest))
+    table = RoutingTable(champion=Variant(role=Role.CHAMPION, version=prepared.model, digest=prepared.digest))
     current = ledger.route(FAMILY)
     if current is None or current.table != table:
         expected = current.generation if current else 0
@@ -92,11 +98,11 @@ def _step(
     return outputs
 
 
-def _package(settings: Settings, store: ObjectStore, spec: FamilySpec, version: str) -> str:
-    """Digest of the untrained encoder's package; the note beside it keeps it from being exported again."""
+def _package(settings: Settings, store: ObjectStore, spec: FamilySpec, version: str, model: str) -> str:
+    """Digest of the model's package; a note keeps it from being exported again."""
     from include.data.datasets import open_dataset
 
-    note = f"benchmarks/{version}/{code_version()}.digest"
+    note = f"benchmarks/{version}/{code_version()}-{model}.digest"
     if store.exists(note):
         return store.get(note).decode()
     folder = settings.home / "export"
@@ -104,7 +110,11 @@ def _package(settings: Settings, store: ObjectStore, spec: FamilySpec, version: 
     folder.mkdir(parents=True)
     os.environ.update(settings.to_env())  # the family's code keeps its embeddings in the store of the settings
     dataset = open_dataset(settings, FAMILY, version)
-    facts = load_code(spec.code).export(spec, dataset, spec.hyperparameters, None, folder)
+    code = load_code(spec.code)
+    if model == ENCODER:
+        facts = code.export(spec, dataset, spec.hyperparameters, None, folder)
+    else:
+        facts = code.export_baseline(model, spec, dataset, folder)
     package = seal(folder, FAMILY, spec.code, facts)
     publish(store, folder)
     store.put(note, package.digest.encode())

@@ -23,8 +23,8 @@ from include.store.objects import ObjectStore
 WARM_VALUES: Mapping[str, Any] = {"BYTES": "warm up", "BOOL": False, "FP16": 0.0, "FP32": 0.0, "FP64": 0.0}
 _WARM_ROUNDS = 2
 _TRIAL_WORDS = (12, 20, 28, 36, 16, 24, 32, 40)  # texts of different lengths, as questions are
-_TRIAL_ROUNDS = 2
-_WORTHWHILE = 0.8
+_TRIAL_ROUNDS = 3
+_WORTHWHILE = 0.7
 _SLOW_SECONDS = 0.05
 
 
