@@ -84,7 +84,7 @@ class MlflowRegistry:
         """An MLflow server refuses local folders as sources, whoever asks; a URI of our own names the package
         instead."""
         if self._url.startswith("http") and uri.startswith("file:"):
-            return f"windtunnel:models/{uri.partition('/models/')[2]}"
+            return f"windtunnel:/models/{uri.partition('/models/')[2]}"
         return uri
 
     def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:

@@ -153,7 +153,7 @@ def test_an_mlflow_server_gets_a_source_that_it_accepts(installed: Settings) -> 
     registry = MlflowRegistry(installed.mlflow_url)
     assert registry._source("file:///home/models/tiny/abc") == "file:///home/models/tiny/abc"
     registry._url = "https://mlflow.example"
-    assert registry._source("file:///home/models/tiny/abc") == "windtunnel:models/tiny/abc"
+    assert registry._source("file:///home/models/tiny/abc") == "windtunnel:/models/tiny/abc"
     assert registry._source("s3://bucket/models/tiny/abc") == "s3://bucket/models/tiny/abc"
 
 
