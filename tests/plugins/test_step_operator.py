@@ -23,7 +23,7 @@ from plugins.windtunnel.operators import step as step_module
 from plugins.windtunnel.operators.step import LocalStepOperator, pods
 from tests.plugins.test_runs import DEFAULTS
 
-PACKAGE = '''
+PACKAGE = """
 import json, os, sys, time
 from include.settings import Settings
 from include.steps.document import RunDocument
@@ -37,7 +37,7 @@ if "error" in inputs:
     store.put(document.error_key, json.dumps(inputs["error"]).encode())
     sys.exit(inputs["exit"])
 store.put(document.result_key, json.dumps({"outputs": {"answer": 42}}).encode())
-'''
+"""
 
 
 @pytest.fixture
@@ -108,11 +108,19 @@ def test_a_retry_attaches_to_the_pod_that_still_runs(run_step: Any) -> None:
 
 def test_killing_the_task_stops_its_pod(run_step: Any) -> None:
     operator, context = run_step({"sleep": 60})
-    thread = threading.Thread(target=lambda: pytest.raises(AirflowException, operator.execute, context), daemon=True)
+    ended: list[str] = []
+
+    def execute() -> None:
+        try:
+            operator.execute(context)
+        except AirflowException as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=execute, daemon=True)
     thread.start()
     while not (operator._pod and pods().status(operator._pod).phase is PodPhase.RUNNING):
         time.sleep(0.05)
     operator.on_kill()
     thread.join(10)
-    assert not thread.is_alive()
+    assert not thread.is_alive() and ended
     assert pods().status(operator._pod).phase is PodPhase.FAILED
