@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,8 @@ async def _run(plan: LoadPlan) -> LoadResult:
     loop = asyncio.get_running_loop()
     clients = []
     for number in range(plan.clients):
-        _, client = await loop.create_connection(
-            lambda number=number: _Client(requests, number * 7919, latencies), "127.0.0.1", plan.port
-        )
+        made = partial(_Client, requests, number * 7919, latencies)
+        _, client = await loop.create_connection(made, "127.0.0.1", plan.port)
         clients.append(client)
     await asyncio.sleep(plan.warm_up)
     first = time.perf_counter()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,19 @@ class Prepared:
 
 def prepare(model: str = ENCODER) -> Prepared:
     """The dataset and the package, made where they are not there yet."""
-    settings = Settings.from_env({"WINDTUNNEL_HOME": str(Settings.from_env().home / "benchmarks")})
+    settings = _settings()
     store = open_store(settings.store_url)
     spec = load_family(FAMILY)
     version = _dataset(settings, store, spec)
     digest = _package(settings, store, spec, version, model)
     folder = fetch(store, FAMILY, digest, settings.home / "cache" / "packages")
     return Prepared(settings, spec, version, model, digest, folder, _questions(settings, spec, version))
+
+
+@lru_cache(maxsize=1)
+def _settings() -> Settings:
+    """Settings of the benchmarks' own Windtunnel; read once, because `prepare` puts them into the environment."""
+    return Settings.from_env({"WINDTUNNEL_HOME": str(Settings.from_env().home / "benchmarks")})
 
 
 def route(prepared: Prepared) -> None:

@@ -83,7 +83,7 @@ class Gateway:
         self.log = PredictionLog(store, self.instance, flush_seconds=config.flush_seconds, flush_rows=config.flush_rows)
         self.watcher = Watcher(routes, loader, self._opened, config.poll_seconds)
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
-        self.shadow = ShadowLane(config.shadow_queue, self._shadow_done)
+        self.shadow = ShadowLane(config.shadow_queue, self._in_shadow, self._shadow_done)
         self.turned_away = 0
 
     @classmethod
@@ -208,6 +208,10 @@ class Gateway:
         self._log_rows(place, [question.request_id], question.unit, question.inputs, None, latency_ms, sentence)
         status = 504 if isinstance(error, ModelTimeout) else 500
         return ModelFailed("the model failed on this request", status=status, request_id=question.request_id)
+
+    def _in_shadow(self, copy: Copy) -> bool:
+        table = self.watcher.tables.get(copy.place.family)
+        return table is not None and table.generation == copy.place.generation
 
     def _shadow_done(self, outcome: ShadowOutcome) -> None:
         copy = outcome.copy

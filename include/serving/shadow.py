@@ -47,11 +47,13 @@ class ShadowLane:
 
     Args:
         size: Copies that may wait.
+        wanted: Whether a copy is still worth answering; the stage that it was made for may be over by its turn.
         done: Called with every outcome.
     """
 
-    def __init__(self, size: int, done: Callable[[ShadowOutcome], None]) -> None:
+    def __init__(self, size: int, wanted: Callable[[Copy], bool], done: Callable[[ShadowOutcome], None]) -> None:
         self._queue: asyncio.Queue[Copy] = asyncio.Queue(size)
+        self._wanted = wanted
         self._done = done
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
@@ -79,7 +81,11 @@ class ShadowLane:
 
     async def _run(self) -> None:
         while True:
-            outcome = await _answered(await self._queue.get())
+            copy = await self._queue.get()
+            if not self._wanted(copy):
+                self.dropped += 1
+                continue
+            outcome = await _answered(copy)
             try:
                 self._done(outcome)
             except Exception:  # the lane must outlive one copy whose record could not be kept

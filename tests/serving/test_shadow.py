@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from include.release.routing import Role
@@ -22,12 +23,14 @@ def copies(count: int, **settings: Any) -> list[Copy]:
     return [Copy([f"r{n}"], "u", {"question": [f"q{n}"]}, PLACE, model) for n in range(count)]
 
 
-def outcomes(size: int, given: list[Copy], expected: int) -> tuple[list[ShadowOutcome], int]:
+def outcomes(
+    size: int, given: list[Copy], expected: int, wanted: Callable[[Copy], bool] = lambda _: True
+) -> tuple[list[ShadowOutcome], int]:
     """What came of the copies, and how many were dropped."""
     found: list[ShadowOutcome] = []
 
     async def scenario() -> int:
-        lane = ShadowLane(size, found.append)
+        lane = ShadowLane(size, wanted, found.append)
         lane.start()
         for copy in given:
             lane.offer(copy)
@@ -51,6 +54,11 @@ def test_copies_are_answered_one_at_a_time_and_in_order() -> None:
 def test_what_does_not_fit_is_dropped_and_counted() -> None:
     found, dropped = outcomes(4, copies(10), 4)
     assert len(found) == 4 and dropped == 6
+
+
+def test_copies_of_a_stage_that_is_over_are_left() -> None:
+    found, dropped = outcomes(20, copies(10), 7, lambda copy: copy.request_ids[0] >= "r3")
+    assert len(found) == 7 and dropped == 3
 
 
 def test_a_challenger_that_raises_or_hangs_is_an_error_and_the_lane_goes_on() -> None:
