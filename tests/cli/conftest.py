@@ -38,8 +38,11 @@ class Result:
 
 
 @pytest.fixture
-def windtunnel(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def windtunnel(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
     """Runs `windtunnel ...` on the test's installation, in this process: a new one would import for a second."""
+    monkeypatch.setenv("WINDTUNNEL_GATEWAY_URL", "http://127.0.0.1:1")  # nobody's: the usual port may be somebody's
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
