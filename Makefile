@@ -31,7 +31,7 @@ lint: $(STAMP) ## style, types and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: $(STAMP) ## all benchmarks; writes the README's table
-	@$(BIN)/python -m benchmarks all $(ARGS)
+	@$(BIN)/python -m benchmarks all $(or $(ARGS),--write-readme)
 
 clean: down ## stop the system and remove everything that it wrote (.windtunnel)
 	@rm -rf .windtunnel && echo "removed .windtunnel"
