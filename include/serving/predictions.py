@@ -25,7 +25,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError
 
 from include.errors import DataError, WindtunnelError
-from include.serving.wire import encode
+from include.serving.encoding import encode
 from include.store.objects import ObjectStore
 
 log = logging.getLogger(__name__)

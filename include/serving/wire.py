@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from include.errors import UserError, WindtunnelError, clip
+from include.serving.encoding import encode
 
 JSON_TYPE = "application/json"
 _SHOWN_PROBLEMS = 5
@@ -31,17 +32,6 @@ class RequestError(UserError):
         super().__init__(message, hint=hint, **fields)
         self.status = status
         self.retry_after = retry_after
-
-
-def encode(value: Any) -> bytes:
-    """`value` as JSON. NaN and infinities, which JSON does not know, become null; numpy values become plain ones."""
-    return to_json(value, inf_nan_mode="null", fallback=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """What pydantic does not know: numpy scalars and arrays know how to become plain values; anything else is shown."""
-    tolist = getattr(value, "tolist", None)
-    return tolist() if callable(tolist) else clip(value)
 
 
 def reply(value: Any, status: int = 200) -> Response:
