@@ -236,21 +236,16 @@ def _take_back(settings: Settings, state: Rollout, reason: str, actor: str, at: 
         served = served_fully(older, without=state.version, rollout=state.id)
         target, passed_over = first_that_loads(settings, state.family, served)
         if target is None:
-            note = "; ".join([*passed_over, "nothing else ever served, so the candidate goes on: a person must decide"])
-            return {"changed": False, "to": None, "generation": route.generation, "note": note}
+            passed_over.append("nothing else ever served, so the candidate goes on: a person must decide")
+            if not route.table.stage:
+                return {"changed": False, "to": None, "generation": route.generation, "note": "; ".join(passed_over)}
+        table, said = all_to(target or state.candidate, state.id), f"rolled back: {reason}"
         try:
-            back = _swap(
-                state.ledger,
-                state.family,
-                route.generation,
-                all_to(target, state.id),
-                f"rolled back: {reason}",
-                actor,
-                at,
-            )
+            back = _swap(state.ledger, state.family, route.generation, table, said, actor, at)
         except StaleRoute:  # read again: if it is still this rollout's traffic, it must still go back
             continue
-        return {"changed": True, "to": target.version, "generation": back.generation, "note": "; ".join(passed_over)}
+        to = target.version if target else None
+        return {"changed": target is not None, "to": to, "generation": back.generation, "note": "; ".join(passed_over)}
     raise stale(state.family, state.ledger.route(state.family))
 
 
@@ -272,7 +267,7 @@ def _refuse_second_rollout(ledger: Ledger, family: str) -> None:
     if route is not None and route.table.stage:
         raise ReleaseError(
             f"rollout {route.table.rollout} of {family} is under way, at stage {route.table.stage}",
-            hint="let it end, or take it back with `windtunnel rollback`",
+            hint="let it end, or run its `rollback` task; `windtunnel status` shows where it stands",
             rollout=route.table.rollout,
         )
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from include.release.gateway import GatewayError
-from include.release.ledger import Event, Ledger, StaleRoute
-from include.release.rollback import all_to, revert
-from include.release.routing import Role, Variant
+from include.release.ledger import Event, Ledger, Route, StaleRoute
+from include.release.rollback import all_to, revert, served_fully
+from include.release.routing import Role, RoutingTable, Variant
 from include.release.state import ReleaseError
 from include.serving.package import PackageError
 from tests.fakes.tiny_family import tiny_spec
-from tests.release.conftest import Tunnel, variant
+from tests.release.conftest import START, Tunnel, variant
 
 STAGES = ("shadow", "canary", "full")
 
@@ -312,6 +312,11 @@ class TestRollback:
         assert (found["changed"], found["to"]) == (False, None)
         assert "a person must decide" in found["note"]
         assert tunnel.champion() == "1.0.0"
+        assert tunnel.roll_back(rollout) == found
+        second = tunnel.begin(tunnel.register()["model_version"], run="release/2")
+        assert second["champion"]["version"] == "1.0.0"  # the way is free for a better one
+        tunnel.enter(second["rollout"], "shadow")
+        assert tunnel.roll_back(second["rollout"])["to"] == "1.0.0"
 
     def test_mlflow_being_away_does_not_keep_traffic_from_going_back(self, tunnel: Tunnel, rollout: str) -> None:
         tunnel.enter(rollout, "shadow")
@@ -382,6 +387,41 @@ class TestSomebodyElse:
         monkeypatch.setattr(Ledger, "swap_route", race)
         assert not tunnel.roll_back(rollout)["changed"]
         assert tunnel.champion() == "6.6.6"
+
+
+class TestServedFully:
+    """Pure: which versions had all traffic, the latest first."""
+
+    def route(self, generation: int, champion: str, **fields: Any) -> Route:
+        challenger = fields.pop("challenger", None)
+        table = RoutingTable(
+            champion=Variant(role=Role.CHAMPION, version=champion, digest="d"),
+            challenger=Variant(role=Role.CHALLENGER, version=challenger, digest="d") if challenger else None,
+            **fields,
+        )
+        return Route(generation, table, "", "", START)
+
+    def found(self, *routes: Route, **named: Any) -> list[str]:
+        return [variant.version for variant in served_fully(routes, **{"without": "3.0.0", **named})]
+
+    def test_the_latest_first_and_each_once(self) -> None:
+        assert self.found(self.route(3, "1.0.0"), self.route(2, "2.0.0"), self.route(1, "1.0.0")) == ["1.0.0", "2.0.0"]
+
+    def test_a_share_or_a_shadow_is_not_all_traffic(self) -> None:
+        shared = self.route(2, "2.0.0", challenger="4.0.0", challenger_share=0.5, stage="half", rollout="r")
+        shadowed = self.route(3, "2.0.0", challenger="4.0.0", shadow=True, stage="shadow", rollout="r")
+        assert self.found(shadowed, shared, self.route(1, "1.0.0")) == ["1.0.0"]
+
+    def test_a_candidate_that_was_alone_is_not_settled_while_it_is_judged(self) -> None:
+        assert self.found(self.route(2, "2.0.0", stage="shadow", rollout="r"), self.route(1, "1.0.0")) == ["1.0.0"]
+
+    def test_neither_the_bad_one_nor_its_rollout(self) -> None:
+        routes = [self.route(3, "3.0.0"), self.route(2, "2.0.0", rollout="r"), self.route(1, "1.0.0")]
+        assert self.found(*routes) == ["2.0.0", "1.0.0"]
+        assert self.found(*routes, rollout="r") == ["1.0.0"]
+
+    def test_nothing_served(self) -> None:
+        assert self.found() == []
 
 
 class TestRevert:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from include.release.rollout import Observed, Quality, decide, newcombe, paired_interval, pooled, wilson
+from include.release.rollout import (
+    ALPHA,
+    Observed,
+    Quality,
+    boundary,
+    decide,
+    newcombe,
+    paired_interval,
+    pooled,
+    wilson,
+)
 from include.spec.models import GuardrailSpec, StageSpec
 
 STAGE = StageSpec(name="half", traffic=0.5, min_seconds=10, max_seconds=60, min_requests=100, min_labels=40)
@@ -153,7 +164,7 @@ class TestIntervals:
     @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 40), (39, 40), (500, 1000)])
     def test_wilson_agrees_with_scipy(self, hits: int, n: int) -> None:
         theirs = stats.binomtest(hits, n).proportion_ci(confidence_level=0.99, method="wilson")
-        assert wilson(hits / n, n) == pytest.approx((theirs.low, theirs.high))
+        assert wilson(hits / n, n, 2.5758293035489004) == pytest.approx((theirs.low, theirs.high))
 
     def test_newcombe_gives_the_published_interval(self) -> None:
         # Newcombe 1998, table II, method 10, example (a): 56/70 - 48/80, 95%
@@ -161,15 +172,43 @@ class TestIntervals:
         assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
 
     def test_pairs_without_any_difference_prove_little(self) -> None:
-        low, high = paired_interval(Quality(mean=0.0, n=10, sd=0.0))
+        low, high = paired_interval(Quality(mean=0.0, n=10, sd=0.0), 1.96)
         assert low == -high
         assert high > 0.15
 
     @given(st.floats(0, 1), st.integers(1, 10_000), st.floats(0, 1), st.integers(1, 10_000))
     def test_the_difference_lies_inside(self, one: float, n: int, other: float, m: int) -> None:
-        low, high = newcombe(Quality(mean=one, n=n), Quality(mean=other, n=m))
+        low, high = newcombe(Quality(mean=one, n=n), Quality(mean=other, n=m), boundary(n))
         assert -1.0 <= low <= one - other + 1e-9
         assert one - other - 1e-9 <= high <= 1.0
+
+
+class TestLooking:
+    """A stage is looked at again and again, and may not condemn a good candidate for that."""
+
+    def test_the_boundary_is_crossed_as_rarely_as_it_says(self) -> None:
+        rng = np.random.default_rng(1)
+        n = np.arange(1, 2001)
+        limits = np.array([boundary(number) for number in n])
+        walks = np.abs(np.cumsum(rng.standard_normal((1000, n.size)), axis=1)) / np.sqrt(n)
+        crossed = (walks > limits).any(axis=1).mean()
+        assert crossed <= ALPHA + 0.015
+        assert (walks > 1.96).any(axis=1).mean() > 0.3  # what the usual interval would have done
+
+    def test_equal_candidates_are_hardly_ever_condemned(self) -> None:
+        rng = np.random.default_rng(2)
+        condemned = 0
+        for _ in range(100):
+            hits = rng.random((2, 400)) < 0.8
+            looks = range(10, 400, 10)
+            totals = np.cumsum(hits, axis=1)
+            for n in looks:
+                candidate, champion = (seen(totals[side][n - 1] / n, n, requests=n) for side in (0, 1))
+                outcome = judged(candidate, champion, seconds=1)
+                if answer(outcome) == "FAIL":
+                    condemned += 1
+                    break
+        assert condemned <= 3
 
 
 class TestPooling:
