@@ -58,7 +58,7 @@ def bootstrap(
     swapped = ledger.route(spec.family, generation)
     if swapped is not None:
         _note(ledger, spec.family, swapped, name, actor, at)
-    wait_for_generation(settings, spec.family, generation)
+    wait_for_generation(settings, spec.family, generation, table=table)
     return swapped
 
 

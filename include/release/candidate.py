@@ -106,8 +106,8 @@ def register_candidate(
 
     Returns:
         `model_version`, `digest`, `mlflow_version`, `new` (False where this very candidate was registered before),
-        `change` ("major", "minor", "patch"), and `releasable`: False for a backfill, and for a repeated candidate that
-        serves already or that live traffic refused.
+        `change` ("first", "major", "minor", "patch"), and `releasable`: False for a backfill, and for a repeated
+        candidate that serves already or that live traffic refused.
 
     Raises:
         UserError: The candidate did not pass.
@@ -176,8 +176,9 @@ def _choose(spec: FamilySpec, evaluation: _Record, known: Sequence[ModelVersion]
     against = evaluation["comparisons"].get(CHAMPION_REFERENCE, {})
     change, why = classify(evaluation["signature"], previous, spec.evaluation.gates, against)
     version = next_version([version.version for version in known], change)
-    facts = {"change": change.value, "change_why": why if candidates else "the first candidate"}
-    return version, facts
+    if not candidates:
+        return version, {"change": "first", "change_why": "the first candidate"}
+    return version, {"change": change.value, "change_why": why}
 
 
 def _record(

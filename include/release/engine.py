@@ -114,7 +114,7 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
         "generation": route.generation,
     }
     _append(state, Event.STAGE_ENTERED, state.key(ENTERED, stage), record, actor, route.at)
-    gateway.wait_for_generation(settings, spec.family, route.generation)
+    gateway.wait_for_generation(settings, spec.family, route.generation, table=route.table)
     return {"generation": route.generation, "stage": stage, "entered_at": route.at.isoformat()}
 
 

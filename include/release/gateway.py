@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from include.errors import WindtunnelError, clip
+from include.release.routing import RoutingTable
 from include.settings import Settings
 
 #: How long a gateway may take to fetch, verify, load and warm up the models of a new routing table.
@@ -35,14 +36,19 @@ def wait_for_generation(
     family: str,
     generation: int,
     *,
+    table: RoutingTable | None = None,
     timeout: float = LOAD_SECONDS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
     """Waits until the gateway serves `generation` or a newer one; returns the seconds that took.
 
+    Args:
+        table: What it must serve under exactly this generation.
+
     Raises:
-        GatewayError: It says that it cannot load that generation, or the time is over.
+        GatewayError: It says that it cannot load that generation, serves another table under its number (then it reads
+            another ledger), or the time is over.
     """
     started = clock()
     last = "it did not answer"
@@ -62,6 +68,8 @@ def wait_for_generation(
                 )
             serving = shown.get("generation")
             if serving is not None and int(serving) >= generation:
+                if int(serving) == generation and table is not None:
+                    _check_table(settings, family, generation, shown, table)
                 return clock() - started
             last = f"it serves generation {serving}" if serving is not None else f"it serves no {family} yet"
         if clock() - started >= timeout:
@@ -72,6 +80,19 @@ def wait_for_generation(
                 generation=generation,
             )
         sleep(_POLL_SECONDS)
+
+
+def _check_table(settings: Settings, family: str, generation: int, shown: dict[str, Any], table: RoutingTable) -> None:
+    """A gateway that had to leave out a challenger says so in `degraded`; its champion must still be ours."""
+    served = RoutingTable.model_validate(shown["table"])
+    same = served.champion == table.champion if shown.get("degraded") else served == table
+    if not same:
+        raise GatewayError(
+            f"the gateway serves another routing table of {family} as generation {generation}",
+            where=settings.gateway_url,
+            hint="it reads another ledger; check WINDTUNNEL_GATEWAY_URL and WINDTUNNEL_DATABASE_URL",
+            generation=generation,
+        )
 
 
 def _get(settings: Settings, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from include.release.gateway import GatewayError, stats, wait_for_generation
+from include.release.rollback import all_to
+from include.release.routing import Role, Variant
 from include.settings import Settings
 
 
@@ -82,6 +84,16 @@ def test_the_failure_of_an_older_generation_does_not_matter(server: Server) -> N
     settings, answers = server
     answers.bodies = [routes(3, {"generation": 4, "error": "old"}), routes(5)]
     wait_for_generation(settings, "tiny", 5, timeout=10)
+
+
+def test_a_gateway_of_another_ledger_is_not_believed(server: Server) -> None:
+    settings, answers = server
+    ours, theirs = (all_to(Variant(role=Role.CHAMPION, version="1.0.0", digest=name * 64)) for name in "ab")
+    answers.bodies = [{"tiny": {"generation": 5, "table": theirs.model_dump(mode="json"), "failed": None}}]
+    with pytest.raises(GatewayError, match="another routing table"):
+        wait_for_generation(settings, "tiny", 5, table=ours, timeout=5)
+    assert wait_for_generation(settings, "tiny", 5, table=theirs, timeout=5) < 5
+    assert wait_for_generation(settings, "tiny", 4, table=ours, timeout=5) < 5  # a newer one is nobody's business
 
 
 def test_waiting_is_bounded_and_says_what_was_seen_last(server: Server) -> None:
