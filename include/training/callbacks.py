@@ -64,6 +64,7 @@ class FitCallback(Callback):
         self._mark = 0.0
         self._last_event = 0.0
         self._step = 0
+        self._due = self._stopping = False
         self.record = Record()
 
     # State -----------------------------------------------------------------------------------------------------------
@@ -115,11 +116,16 @@ class FitCallback(Callback):
             loss = float(outputs["loss"] if isinstance(outputs, Mapping) else outputs)
             self._event(trainer, {"loss": loss, "samples_per_second": self._speed()})
             self._progress(trainer, {"loss": loss})
-        stopping = self._rank.stop.due(self._step, self._rank.number, self._rank.world)
-        if stopping or self._step % self._every == 0:
-            self._save(trainer)
-        if stopping:
-            raise Stopped("training was asked to stop")
+        self._stopping = self._rank.stop.due(self._step, self._rank.number, self._rank.world)
+        if self._stopping or self._step % self._every == 0:
+            self._due = True
+        if not trainer.is_last_batch:
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A checkpoint that falls on the last step waits for the validation: resumed from earlier, it would be left out."""
+        if not trainer.should_stop and trainer.current_epoch + 1 < (trainer.max_epochs or 1):
+            self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
@@ -142,12 +148,16 @@ class FitCallback(Callback):
         self._mark = time.perf_counter()
 
     # Output ----------------------------------------------------------------------------------------------------------
-    def _save(self, trainer: Trainer) -> None:
-        path = self._rank.scratch / f"step-{self._step}.ckpt"
-        trainer.save_checkpoint(path)  # by all ranks: it ends in a barrier
-        if self._rank.number == 0:
-            self._checkpoints.save(path, self._step)
-            path.unlink()
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if self._due:
+            path = self._rank.scratch / f"step-{self._step}.ckpt"
+            trainer.save_checkpoint(path)  # by all ranks: it ends in a barrier
+            if self._rank.number == 0:
+                self._checkpoints.save(path, self._step)
+                path.unlink()
+            self._due = False
+        if self._stopping:
+            raise Stopped("training was asked to stop")
 
     def _speed(self) -> float:
         return self.record.samples / self.record.seconds if self.record.seconds else 0.0

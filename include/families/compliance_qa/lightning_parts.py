@@ -102,28 +102,23 @@ class Texts:
 
 
 class TrainBatches:
-    """The batches of each epoch, from where a checkpoint left off: an iterable with a state, as Lightning asks for."""
+    """The batches of each epoch, from where a checkpoint left off.
+
+    The position is the trainer's own progress. (Lightning has states of loaders, but restores none once the loader was
+    made, which asking for the number of steps in `configure_optimizers` does before the checkpoint is read.)
+    """
 
     def __init__(self, data: RetrievalData, plan: BatchPlan, rank: int) -> None:
         self._data, self._plan, self._rank = data, plan, rank
-        self._resume: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[TrainBatch]:
-        epoch = self._data.epoch()
-        start = self._resume.pop("batch", 0) if self._resume.get("epoch") == epoch else 0
+        epoch, done = self._data.position()  # asked at the first batch, when a checkpoint has been read
         for index, pairs in enumerate(self._plan.epoch(epoch)):
-            if index >= start:
+            if index >= done:
                 yield self._data.collate(self._plan.rank_batch(pairs, epoch, index, self._rank))
-
-    def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were trained on."""
-        return {"epoch": self._data.epoch(), "batch": self._data.batches_done()}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._resume = dict(state)
 
 
 @dataclass(frozen=True)
@@ -229,13 +224,10 @@ class RetrievalData(LightningDataModule):
             torch.from_numpy(numbers),
         )
 
-    def epoch(self) -> int:
+    def position(self) -> tuple[int, int]:
+        """The epoch, and how many of its batches were trained on."""
         assert self.trainer is not None
-        return int(self.trainer.current_epoch)
-
-    def batches_done(self) -> int:
-        assert self.trainer is not None
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        return int(self.trainer.current_epoch), int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
 def _eval_batches(

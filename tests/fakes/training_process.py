@@ -1,0 +1,16 @@
+"""`python -m tests.fakes.training_process fit --run URI`: the training package's command, on the small rulebook."""
+
+from __future__ import annotations
+
+import sys
+
+import pyarrow.compute  # noqa: F401 - SmallRulebook filters with it
+
+import include.data.datasets
+from include.steps.entry import main
+from tests.fakes.small_rulebook import SmallRulebook
+
+if __name__ == "__main__":
+    include.data.datasets.open_dataset = lambda settings, family, version: SmallRulebook(version)  # type: ignore[assignment]
+    steps = {"fit": "include.training.fit:fit", "sweep": "include.training.sweep:sweep"}
+    sys.exit(main(steps, "tests.fakes.training_process"))
