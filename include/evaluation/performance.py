@@ -76,8 +76,7 @@ class ModelProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._process.kill()
+        self._process.kill()  # every answer is in; a model's own way of ending may take a second
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(BrokenPipeError):  # the process is gone already; what it left unsaid does not matter
                 cast("IO[str]", pipe).close()
