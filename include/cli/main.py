@@ -77,7 +77,7 @@ def _add_stack(add: Callable[..., argparse.ArgumentParser]) -> None:
     demo.add_argument("family", nargs="?", default="compliance_qa", metavar="FAMILY")
     demo.add_argument("--exit", action="store_true", help="stop everything at the end instead of staying up")
     demo.add_argument("--source", metavar="PATH", help="your own deliveries instead of the sample")
-    demo.add_argument("--profile", default="demo", help="profile of the spec (default: demo)")
+    demo.add_argument("--profile", help="profile of the spec (default: the one for the source's layout, else demo)")
     demo.add_argument("--seed", type=_natural, help="default: the number of earlier demos")
     demo.add_argument("--trials", type=_positive, help="trials of the sweep (default: the profile's)")
     demo.add_argument("--rate", type=_positive, default=60, help="live questions per second (default: 60)")

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from include.cli.demo.driver import Demo, Refused
-from include.cli.demo.plan import make_plan, remember
+from include.cli.demo.plan import choose_profile, make_plan, remember
 from include.cli.demo.record import DemoRecord
 from include.cli.demo.summary import show_summary
 from include.cli.output import Output
@@ -25,13 +25,14 @@ EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 3, 130
 def demo(arguments: argparse.Namespace, out: Output) -> int:
     """Runs a demo; see `include.cli.main` for the exit status."""
     began = time.monotonic()
-    settings = replace(Settings.from_env(), profile=arguments.profile)
+    profile = choose_profile(arguments.family, arguments.profile, arguments.source)
+    settings = replace(Settings.from_env(), profile=profile)
     layout = Layout(settings.home)
     layout.make()
     plan = make_plan(
         layout.demo_history,
         arguments.family,
-        profile=arguments.profile,
+        profile=profile,
         source=arguments.source,
         seed=arguments.seed,
         trials=arguments.trials,

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from include.errors import UserError
+from include.spec import family_folder, load_family, profile_names
 
 #: The sample's deliveries before this day are the first demo's data; later demos take all there are.
 FIRST_UNTIL = "2026-11-01"
+DEMO_PROFILE = "demo"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,19 @@ class DemoPlan:
             "reason": f"demo {self.earlier + 1}",
         }
         return values if self.trials is None else {**values, "trials": self.trials}
+
+
+def choose_profile(family: str, asked: str | None, source: str | None) -> str:
+    """The profile that was asked for; else the one named after the reader that knows the source; else `demo`."""
+    if asked or source is None:
+        return asked or DEMO_PROFILE
+    from include.families.contract import load_code
+
+    names = profile_names(family_folder(family) / "family.yaml")
+    folder = Path(_absolute(source) or source)
+    deliveries = load_code(load_family(family).code).deliveries(folder, "auto") if folder.is_dir() else []
+    reader = deliveries[0].reader if deliveries else ""
+    return reader if reader in names else DEMO_PROFILE
 
 
 def make_plan(
