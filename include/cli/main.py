@@ -63,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("family", metavar="FAMILY")
     ask.add_argument("question", metavar="QUESTION")
     ask.add_argument("--unit", metavar="ID", help="who asks: the same unit meets the same variant")
+    back = add("rollback", "all traffic back to a version that served before", "decide:rollback", family)
+    back.add_argument("--to", metavar="VERSION", help="default: the last one that served everything and still loads")
+    back.add_argument("--reason", required=True, help="kept in the ledger")
+    again = add("replay", "make a stored decision again, with changes to its input", "decide:replay")
+    again.add_argument("decision", metavar="DECISION", help="id, as the ledger and the gate's log show it")
+    again.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="such as gates.0.threshold=0.7")
     _add_records(commands, common, family)
     return parser
 
