@@ -213,7 +213,9 @@ def _latency(given: StageInput) -> Check:
     text = f"latency: p50 {p50:.4g} ms, p95 {p95:.4g} ms, allowed p95 {limit:.4g} ms ({against})"
     if p95 <= limit:
         return Check("latency", State.PASS, text)
-    hopeless = p50 > limit and seen.requests >= _FEW_REQUESTS
+    # On a machine that is slow for everyone only the champion tells what slow means: before it has answered, wait.
+    comparable = given.champion is None or given.champion.requests >= _FEW_REQUESTS
+    hopeless = comparable and p50 > limit and seen.requests >= _FEW_REQUESTS
     time_over = given.seconds >= given.stage.max_seconds
     enough = seen.requests >= given.stage.min_requests
     return Check("latency", State.FAIL if hopeless or (time_over and enough) else State.WAIT, text)

@@ -117,6 +117,12 @@ class TestLatency:
         slow = seen(requests=30, latency_p50_ms=200.0, latency_p95_ms=300.0)
         assert answer(judged(slow, seconds=1)) == "FAIL"
 
+    def test_a_slow_median_waits_until_the_champion_has_shown_what_slow_means(self) -> None:
+        slow = seen(requests=30, latency_p50_ms=200.0, latency_p95_ms=300.0)
+        silent = seen(requests=0, labels=0, latency_p50_ms=None, latency_p95_ms=None)
+        assert answer(judged(slow, silent, seconds=1)) == "WAIT"
+        assert answer(judged(slow, seen(latency_p50_ms=190.0, latency_p95_ms=290.0))) != "FAIL"
+
     def test_a_slow_tail_of_few_requests_is_not_held_against_it(self) -> None:
         slow = seen(requests=30, latency_p95_ms=90.0)
         assert answer(judged(slow, seen(latency_p95_ms=40.0), seconds=60)) == "INCONCLUSIVE"
