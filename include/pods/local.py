@@ -86,10 +86,12 @@ class LocalPodRunner:
         folder = self._pod(name)
         if self.status(name).phase is not PodPhase.RUNNING:
             return
-        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-            os.kill(int((folder / READY_FILE).read_text()), signal.SIGTERM)
-        deadline = time.monotonic() + grace_seconds + 5
+        told, deadline = False, time.monotonic() + grace_seconds + 5
         while self.status(name).phase is PodPhase.RUNNING:
+            if not told:  # a supervisor that is only just starting has not said yet who it is
+                with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+                    os.kill(int((folder / READY_FILE).read_text()), signal.SIGTERM)
+                    told = True
             if time.monotonic() > deadline:
                 raise PodError(f"pod {name} did not stop within {grace_seconds:g} s", where=str(folder))
             time.sleep(0.05)

@@ -103,6 +103,18 @@ def test_stopping_ends_grandchildren_in_sessions_of_their_own(runner: LocalPodRu
     assert not [process for process in marked_processes(mark) if process.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_a_pod_can_be_stopped_while_it_is_only_starting(runner: LocalPodRunner, tmp_path: Path) -> None:
+    """Its supervisor holds the lock before it has written who it is."""
+    starter = ThreadPoolExecutor(1).submit(runner.start, PodSpec("p", python("import time; time.sleep(60)")))
+    while runner.status("p").phase is not PodPhase.RUNNING:
+        time.sleep(0.0005)
+    began = time.monotonic()
+    runner.stop("p")
+    assert time.monotonic() - began < 10
+    assert runner.status("p").phase is PodPhase.FAILED
+    starter.result()
+
+
 def test_a_pod_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("include.pods.local._GRACE_SECONDS", 0.5)
     runner = LocalPodRunner(tmp_path / "pods")
