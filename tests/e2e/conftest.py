@@ -96,7 +96,7 @@ def started_by(api: AirflowApi, cause: Run, dag_id: str, seconds: float = 60) ->
         names = [run_id for dag, run_id in api.runs_by_event(cause.dag_id, cause.run_id) if dag == dag_id]
         return api.run(dag_id, names[0]) if names else None
 
-    result: Run = until(look, seconds, f"run of {dag_id}")
+    result: Run = until(look, seconds, f"run of {dag_id}", pause=0.1)
     return result
 
 

@@ -76,8 +76,7 @@ def test_a_monitor_starts_a_retrain_that_survives_kills(stack: Installation, fir
     for kind in ("train", "release", "monitor"):
         api.set_paused(f"{kind}__{FAMILY}", False)
     monitor = api.trigger(f"monitor__{FAMILY}", {"profile": "demo"})
-    assert ended(api, monitor, 300).state == "success"
-    train = started_by(api, monitor, f"train__{FAMILY}")
+    train = started_by(api, monitor, f"train__{FAMILY}", seconds=300)
 
     kill_task(api, train, "ingest")
     until(lambda: kill_pods_of(stack.home, "sweep"), 300, "sweep pod to kill", pause=0.5)
@@ -93,6 +92,7 @@ def test_a_monitor_starts_a_retrain_that_survives_kills(stack: Installation, fir
         release = started_by(api, train, f"release__{FAMILY}")
         kill_task(api, release, "shadow")
         assert ended(api, release, 600).state == "success"
+        assert ended(api, monitor, 300).state == "success"
     finally:
         traffic.send_signal(signal.SIGTERM)
         summary = json.loads(traffic.communicate(timeout=30)[0].splitlines()[-1])
