@@ -86,7 +86,7 @@ def _add_stack(add: Callable[..., argparse.ArgumentParser]) -> None:
     demo.add_argument("--profile", help="profile of the spec (default: the one for the source's layout, else demo)")
     demo.add_argument("--seed", type=_natural, help="default: the number of earlier demos")
     demo.add_argument("--trials", type=_positive, help="trials of the sweep (default: the profile's)")
-    demo.add_argument("--rate", type=_positive, default=40, help="live questions per second (default: 40)")
+    demo.add_argument("--rate", type=_positive, default=30, help="live questions per second (default: 30)")
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:

@@ -65,7 +65,7 @@ class Installation:
         """Users: labelled questions until it is ended."""
         settings = live_settings()
         command = [sys.executable, "-m", "include.serving.traffic", "--gateway", settings.gateway_url]
-        command += ["--family", FAMILY, "--dataset", version, "--rate", "40"]
+        command += ["--family", FAMILY, "--dataset", version, "--rate", "30"]
         return subprocess.Popen(command, env={**self.env, **settings.to_env()}, cwd=ROOT, stdout=subprocess.PIPE)
 
 
