@@ -123,7 +123,7 @@ class FitCallback(Callback):
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A checkpoint that falls on the last step waits for the validation: resumed from earlier, it would be left out."""
+        """A checkpoint that falls on the last step waits for validation, which a resumed run would leave out."""
         if not trainer.should_stop and trainer.current_epoch + 1 < (trainer.max_epochs or 1):
             self._save_if_due(trainer)
 

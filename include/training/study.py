@@ -8,11 +8,13 @@ place is decided by the trial's number, which the database gives out once. Trial
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import copy
 import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,6 @@ _RETRIES = 3
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Objective = Callable[[Trial], float]
-
-log = logging.getLogger(__name__)
 
 
 class StudyError(WindtunnelError):
@@ -99,13 +99,15 @@ def run_trials(study: optuna.Study, objective: Objective, *, budget: int, worker
         if _counted(study, before=trial.number) >= budget:
             trial.set_user_attr(SURPLUS, True)
             raise _Surplus
+        # Optuna's own heartbeat starts in a thread, perhaps after this process was killed: whoever is named has one.
+        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
         trial.set_user_attr(WORKER, worker)
         mine += 1
         return objective(trial)
 
     while _counted(study, ended_only=True) < budget:
         if _counted(study) >= budget:  # others are at the last ones: stay, in case they die
-            _fail_stale(study)
+            _fail_dead(study, datetime.now())
             time.sleep(_WAIT_SECONDS)
             continue
         study.optimize(guarded, n_trials=1, catch=(_Surplus,))
@@ -132,21 +134,33 @@ def _take_over(study: optuna.Study, worker: str) -> None:
     """Fails what this worker left running when it was killed, and enqueues it again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.user_attrs.get(WORKER) == worker:
-            study.tell(trial.number, state=TrialState.FAIL)
-            _retry(study, study.get_trials(deepcopy=True)[trial.number])
+            _fail(study, trial)
 
 
-def _fail_stale(study: optuna.Study) -> None:
+def _fail_dead(study: optuna.Study, now: datetime) -> None:
+    """Fails and enqueues again what runs without a heartbeat, or died before it could name its worker."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        started = trial.datetime_start or now  # Optuna writes local time
+        if WORKER not in trial.user_attrs and (now - started).total_seconds() > GRACE_SECONDS:
+            _fail(study, trial)
+
+
+def _fail(study: optuna.Study, trial: FrozenTrial) -> None:
+    with contextlib.suppress(ValueError):  # another worker was faster, or it did end
+        study.tell(trial.number, state=TrialState.FAIL)
+        _retry(study, trial)
 
 
 def _retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Enqueues the parameters of a failed trial again, a few times at most."""
+    """Enqueues the parameters of a failed trial again, a few times at most; nobody's trial until somebody takes it."""
+    again = copy.deepcopy(trial)
+    again.user_attrs = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, trial)
+        RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, again)
 
 
 def _storage(url: str) -> RDBStorage:

@@ -75,8 +75,12 @@ class SmallRulebook:
 
 def _passage(document: str, number: str, heading: str, text: str) -> dict[str, str]:
     return {
-        "passage_key": f"{document}:{number}", "document_id": document, "passage_id": number, "heading": heading, "text": text,
-    }  # fmt: skip
+        "passage_key": f"{document}:{number}",
+        "document_id": document,
+        "passage_id": number,
+        "heading": heading,
+        "text": text,
+    }
 
 
 def _question(text: str, key: str, formal: str, number: int, form: int, slang: bool) -> dict[str, object]:

@@ -21,6 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from include.errors import DataError
 from include.families.compliance_qa.batches import Batch, BatchPlan, padded_gold
 from include.families.compliance_qa.config import Hyperparameters
 from include.families.compliance_qa.embedding import batches_by_length, padded
@@ -334,6 +335,8 @@ class DualEncoder(LightningModule):
             self.fixed.float().cpu().numpy() if self.fixed is not None else self._collected(True, len(data.candidates))
         )
         self._embedded.clear()
+        if not np.isfinite(questions).all() or not np.isfinite(passages).all():
+            raise DataError("the encoder diverged: embeddings are not finite", hint="lower the learning rate")
         column = {int(number): index for index, number in enumerate(data.candidates)}
         gold = [[column[number] for number in numbers] for numbers in data.prepared.validation.gold]
         lexical = data.prepared.validation_lexical[:, data.candidates]

@@ -104,7 +104,7 @@ class RetrievalRuntime:
         import pyarrow.parquet as pq
 
         self.config = PackageConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
-        columns = pq.read_table(folder / PASSAGES).to_pydict()
+        columns = pq.ParquetFile(folder / PASSAGES).read().to_pydict()  # `read_table` would import pandas
         self._keys: list[str] = columns["passage_key"]
         self._headings: list[str] = columns["heading"]
         self._texts: list[str] = columns["text"]
