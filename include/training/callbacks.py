@@ -201,6 +201,4 @@ def seed_all(*parts: int) -> None:
     state = int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
     random.seed(state)
     np.random.seed(state % 2**32)
-    torch.default_generator.manual_seed(state % 2**63)  # `torch.manual_seed` formats a stack trace: 5 ms a step
-    if torch.cuda.is_available():
-        torch.cuda.manual_seed_all(state % 2**63)
+    torch.manual_seed(state % 2**63)

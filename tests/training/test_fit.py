@@ -25,13 +25,13 @@ def _ranks(pid: int) -> list[int]:
 
 def test_two_processes_train_resume_after_kills_and_agree_with_an_undisturbed_run(steps: Steps) -> None:
     spec = small_spec(trainer={**_LONG, "devices": 2})
-    undisturbed = steps.run(steps.document("fit", spec, {"hyperparameters": {"temperature": 0.06}}))
+    undisturbed = steps.run(steps.document("fit", spec, {"hyperparameters": {"learning_rate": 0.001}}))
     assert undisturbed["resumed_from_step"] is None
     assert undisturbed["steps"] == 120
     assert undisturbed["metrics"]["map_at_10"] > 0.5
 
     # The same work in another place: the batch of the document's run has another fingerprint.
-    document = steps.document("fit", spec, {"hyperparameters": {"temperature": 0.06}, "again": 1})
+    document = steps.document("fit", spec, {"hyperparameters": {"learning_rate": 0.001}, "again": 1})
 
     # kill -9 of one rank: the command fails, and the other rank goes with it.
     process = steps.start(document)
@@ -92,7 +92,7 @@ def _mlflow_knows(steps: Steps, fingerprint: str, outputs: dict[str, object]) ->
     assert run.info.status == "FINISHED"
     assert run.data.tags["windtunnel.fingerprint"] == fingerprint
     assert run.data.tags["windtunnel.dataset_version"] == "1.0.0"
-    assert run.data.params["learning_rate"] == "0.001"
+    assert run.data.params["learning_rate"] == "0.0003"
     assert run.data.metrics["best_map_at_10"] == pytest.approx(outputs["metrics"]["map_at_10"])  # type: ignore[index]
     assert len(client.get_metric_history(run.info.run_id, "validation_map_at_10")) == 2
 

@@ -52,13 +52,13 @@ def test_two_workers_one_killed_and_retried_finish_the_study(steps: Steps) -> No
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_is_pruned_and_does_not_end_the_sweep(steps: Steps) -> None:
-    space = {"learning_rate": {"kind": "choice", "values": [0.001, 1e30]}}
+    space = {"learning_rate": {"kind": "choice", "values": [0.0003, 1e30]}}
     spec = small_spec(sweep={"sampler": "grid", "space": space})
     steps.run(steps.document("sweep", spec, {**_INPUTS, "trials": 3}))
     states = {
         trial.params["learning_rate"]: trial.state for trial in load_study(steps.settings.optuna_url, "s").get_trials()
     }
-    assert states == {0.001: TrialState.COMPLETE, 1e30: TrialState.PRUNED}
+    assert states == {0.0003: TrialState.COMPLETE, 1e30: TrialState.PRUNED}
 
 
 def test_no_result_without_a_finished_trial(steps: Steps) -> None:
