@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,13 +26,14 @@ from include.families.compliance_qa.encoder import TOKENIZER, Encoder, load_enco
 from include.families.compliance_qa.tokens import load_tokenizer, padded_ids, token_ids
 from include.settings import Settings
 from include.steps.fingerprint import fingerprint
-from include.store.objects import ObjectNotFound, StoreError, open_store
+from include.store.objects import ObjectNotFound, ObjectStore, StoreError, open_store
 
 Embeddings = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 _BATCH_TOKENS = 4096
-_FORMAT = 1  # raise it when the computation changes
+_PART = 512  # passages: what a killed process loses, and what two processes may both compute
+_FORMAT = 2  # raise it when the computation changes
 
 log = logging.getLogger(__name__)
 
@@ -78,35 +81,58 @@ def embed(
 
 
 def passage_embeddings(config: ModelConfig, texts: Sequence[str], progress: Progress | None = None) -> Embeddings:
-    """The untrained encoder's embeddings of `texts`, from the object store where they were computed before."""
-    key = _key(config, texts)
+    """The untrained encoder's embeddings of `texts`, from the object store where they were computed before.
+
+    The texts are computed and kept in parts. Each process takes the parts in an order of its own and skips those that
+    another one has written by then, so that workers that start together share the work, and a killed one leaves what
+    it did.
+    """
     store = open_store(Settings.from_env().store_url)
+    tokenizer = load_tokenizer(locate(config.encoder, config.sha256) / TOKENIZER, config.max_passage_tokens)
+    ids = token_ids(tokenizer, texts)
+    by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    parts = [by_length[start : start + _PART] for start in range(0, len(ids), _PART)]
+    out: Embeddings | None = None
+    encoder: Encoder | None = None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for done, number in enumerate(random.Random(os.getpid()).sample(range(len(parts)), len(parts))):
+        part = parts[number]
+        key = _key(config, [texts[i] for i in part])
+        rows = _kept(store, key, len(part))
+        if rows is None:
+            encoder = encoder or load_encoder(config).to(device)
+            bfloat16 = config.encode_precision == "bfloat16"
+            rows = embed(encoder, [ids[i] for i in part], bfloat16=bfloat16, device=device)
+            _keep(store, key, rows)
+        out = np.empty((len(ids), rows.shape[1]), dtype=np.float32) if out is None else out
+        out[part] = rows
+        if progress:
+            progress(min((done + 1) * _PART, len(ids)), len(ids))
+    assert out is not None  # a dataset without passages is refused before
+    return out
+
+
+def _kept(store: ObjectStore, key: str, rows: int) -> Embeddings | None:
     try:
         found: Any = np.load(io.BytesIO(store.get(key)), allow_pickle=False)
-        if found.shape[0] == len(texts) and found.dtype == np.float32:
-            return np.asarray(found)
-        log.warning("%s has shape %s for %d passages: embedding them again", key, found.shape, len(texts))
     except ObjectNotFound:
-        pass
+        return None
     except (ValueError, EOFError) as error:
-        log.warning("%s cannot be read (%s): embedding the passages again", key, error)
-    tokenizer = load_tokenizer(locate(config.encoder, config.sha256) / TOKENIZER, config.max_passage_tokens)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = load_encoder(config).to(device)
-    made = embed(
-        encoder,
-        token_ids(tokenizer, texts),
-        bfloat16=config.encode_precision == "bfloat16",
-        device=device,
-        progress=progress,
-    )
+        log.warning("%s cannot be read (%s): embedding its passages again", key, error)
+        return None
+    if found.ndim == 2 and found.shape[0] == rows and found.dtype == np.float32:
+        return np.asarray(found)
+    log.warning("%s has shape %s for %d passages: embedding them again", key, found.shape, rows)
+    return None
+
+
+def _keep(store: ObjectStore, key: str, rows: Embeddings) -> None:
     buffer = io.BytesIO()
-    np.save(buffer, made, allow_pickle=False)
+    np.save(buffer, rows, allow_pickle=False)
     try:
         store.put(key, buffer.getvalue())
     except StoreError as error:  # a cache that cannot be written costs time, and must not cost the training
         log.warning("could not keep the passage embeddings: %s", error)
-    return made
 
 
 def _key(config: ModelConfig, texts: Sequence[str]) -> str:
