@@ -14,12 +14,31 @@ from include.store.database import open_database
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ("tests.servers.postgres", "tests.servers.s3")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+DATABASES = ("sqlite", "postgresql")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs what is marked `every_database` on every kind of database."""
+    if "database" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_database"):
+        metafunc.parametrize("database", DATABASES, indirect=True)
+
+
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def database(request: pytest.FixtureRequest) -> str:
+    """Which kind of database the test's installation has: SQLite, unless it is marked `every_database`."""
+    return str(getattr(request, "param", DATABASES[0]))
+
+
+@pytest.fixture
+def settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, database: str
+) -> Iterator[Settings]:
     """Settings of an empty installation in a temporary folder; the environment of subprocesses agrees with them."""
     home = tmp_path / "windtunnel"
     for name in [name for name in os.environ if name.startswith("WINDTUNNEL_")]:
@@ -27,6 +46,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("WINDTUNNEL_HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    if database == "postgresql":
+        monkeypatch.setenv("WINDTUNNEL_DATABASE_URL", request.getfixturevalue("postgres_url"))
     made = Settings.from_env()
     for name, value in made.to_env().items():
         monkeypatch.setenv(name, value)

@@ -19,6 +19,7 @@ from include.errors import WindtunnelError
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 HEAD = "0001"
 BUSY_SECONDS = 30
+_MIGRATING = 0x77696E6474756E6E  # key of the advisory lock that a migration of PostgreSQL holds
 
 
 class DatabaseError(WindtunnelError):
@@ -77,13 +78,15 @@ def _migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with _one_at_a_time(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # held until the commit, or until this process dies
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
 
 
 class _one_at_a_time:
-    """Two processes that start on a fresh SQLite file must not both create the tables; PostgreSQL locks by itself."""
+    """Two processes that start on a fresh SQLite file must not both create the tables; nothing on other databases."""
 
     def __init__(self, engine: Engine) -> None:
         file = engine.url.database if engine.url.get_backend_name() == "sqlite" else None

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -207,15 +208,17 @@ class S3ObjectStore:
         self._client = client or boto3.client("s3")
 
     def put(self, key: str, data: bytes) -> None:
-        self._call(key, self._client.put_object, Bucket=self._bucket, Key=self._name(key), Body=data)
+        with self._told(key):
+            self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
 
     def get(self, key: str) -> bytes:
-        answer = self._call(key, self._client.get_object, Bucket=self._bucket, Key=self._name(key))
-        return bytes(answer["Body"].read())
+        with self._told(key):
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=self._name(key))["Body"].read())
 
     def exists(self, key: str) -> bool:
         try:
-            self._call(key, self._client.head_object, Bucket=self._bucket, Key=self._name(key))
+            with self._told(key):
+                self._client.head_object(Bucket=self._bucket, Key=self._name(key))
         except ObjectNotFound:
             return False
         return True
@@ -224,19 +227,23 @@ class S3ObjectStore:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
-        for page in pages:
-            for item in page.get("Contents", []):
-                yield item["Key"][len(self._prefix) :]
+        with self._told(prefix):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"][len(self._prefix) :]
 
     def delete(self, key: str) -> None:
-        self._call(key, self._client.delete_object, Bucket=self._bucket, Key=self._name(key))
+        with self._told(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def upload(self, key: str, path: Path) -> None:
-        self._call(key, self._client.upload_file, str(path), self._bucket, self._name(key))
+        with self._told(key):
+            self._client.upload_file(str(path), self._bucket, self._name(key))
 
     def download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._call(key, self._client.download_file, self._bucket, self._name(key), str(path))
+        with self._told(key):
+            self._client.download_file(self._bucket, self._name(key), str(path))
 
     def uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{check_key(key)}"
@@ -247,18 +254,25 @@ class S3ObjectStore:
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _call(self, key: str, method: Any, *args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Turns boto3's errors into ours."""
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         place = f"s3://{self._bucket}/{self._prefix}"
         try:
-            return method(*args, **kwargs)
+            yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code in {"404", "NoSuchKey", "NotFound"}:
                 raise ObjectNotFound(f"there is no object {key!r}", where=place, key=key) from None
             raise StoreError(
                 f"S3 refused {key!r}: {code}", where=place, hint="check bucket and rights", key=key
+            ) from error
+        except Boto3Error as error:  # what `upload_file` makes of the server's answer
+            raise StoreError(
+                f"S3 did not take {key!r}: {error}", where=place, hint="check bucket and rights", key=key
             ) from error
         except BotoCoreError as error:
             raise StoreError(

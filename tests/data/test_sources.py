@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -111,42 +109,23 @@ def test_a_delivery_with_a_name_that_no_key_can_hold_is_refused(
         list_deliveries(make_spec(), opened)
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of an empty bucket on an S3 server of this test."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION")
-    for name, value in zip(names, ("t", "t", "us-east-1", "us-east-1"), strict=True):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    name = f"data-{uuid.uuid4().hex[:8]}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    yield f"s3://{name}"
-    server.stop()
-
-
 class TestS3:
     @pytest.mark.slow
-    def test_everything_may_lie_in_buckets(self, settings: Settings, source: Deliveries, bucket: str) -> None:
+    def test_everything_may_lie_in_buckets(self, settings: Settings, source: Deliveries, s3_url: str) -> None:
         """Source, raw batches, quarantine and dataset tables on S3: the same version as on a folder."""
         expected = Pipeline(settings, source.folder).run()
-        inbox = open_store(f"{bucket}/inbox")
+        inbox = open_store(f"{s3_url}/inbox")
         for path in source.folder.rglob("*"):
             if path.is_file():
                 inbox.upload(path.relative_to(source.folder).as_posix(), path)
         home = settings.home.parent / "other"
-        remote = dataclasses.replace(settings, store_url=f"{bucket}/store", database_url=f"sqlite:///{home}/ledger.db")
-        pipeline = Pipeline(remote, f"{bucket}/inbox/")
+        remote = dataclasses.replace(settings, store_url=f"{s3_url}/store", database_url=f"sqlite:///{home}/ledger.db")
+        pipeline = Pipeline(remote, f"{s3_url}/inbox/")
         made = pipeline.run()
         assert made["dataset_digest"] == expected["dataset_digest"]
         assert pipeline.run("again")["new"] is False
         assert pipeline.dataset("1.0.0").table("questions").num_rows == 16
 
-    def test_an_empty_bucket_is_a_data_error(self, settings: Settings, bucket: str) -> None:
+    def test_an_empty_bucket_is_a_data_error(self, settings: Settings, s3_url: str) -> None:
         with pytest.raises(DataError, match="the source is empty"):
-            Pipeline(settings, f"{bucket}/nothing").run()
+            Pipeline(settings, f"{s3_url}/nothing").run()

@@ -14,6 +14,8 @@ from include.release.decisions import KINDS, decide, list_decisions, read_decisi
 from include.settings import Settings
 from include.store.database import open_database
 
+pytestmark = pytest.mark.every_database
+
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 
 

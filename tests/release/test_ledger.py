@@ -19,6 +19,8 @@ from include.release.ledger import Event, Ledger, StaleRoute
 from include.release.routing import Role, RoutingTable, Variant
 from include.settings import PROJECT_ROOT, Settings
 
+pytestmark = pytest.mark.every_database
+
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 FAMILIES = itertools.count()
 
@@ -145,14 +147,15 @@ class TestTime:
         assert ledger.served_at("f", NOW - timedelta(minutes=1)) is None
         assert ledger.served_at("f", (NOW + timedelta(minutes=1)).astimezone(tokyo)) is not None
 
-    @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(st.lists(st.integers(1, 1000), min_size=1, max_size=6), st.integers(-10, 5000))
-    def test_history_never_forgets(self, ledger: Ledger, gaps: list[int], probe: int) -> None:
-        name, at, expected = f"family-{next(FAMILIES)}", NOW, None
-        for generation, gap in enumerate(gaps):
-            at += timedelta(seconds=gap)
-            ledger.swap_route(name, generation, table(f"{generation}.0.0"), reason="r", actor="a", at=at)
-            if at <= NOW + timedelta(seconds=probe):
-                expected = generation + 1
-        found = ledger.served_at(name, NOW + timedelta(seconds=probe))
-        assert (found.generation if found else None) == expected
+
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=6), st.integers(-10, 5000))
+def test_history_never_forgets(ledger: Ledger, gaps: list[int], probe: int) -> None:
+    name, at, expected = f"family-{next(FAMILIES)}", NOW, None
+    for generation, gap in enumerate(gaps):
+        at += timedelta(seconds=gap)
+        ledger.swap_route(name, generation, table(f"{generation}.0.0"), reason="r", actor="a", at=at)
+        if at <= NOW + timedelta(seconds=probe):
+            expected = generation + 1
+    found = ledger.served_at(name, NOW + timedelta(seconds=probe))
+    assert (found.generation if found else None) == expected

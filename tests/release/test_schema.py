@@ -1,14 +1,12 @@
-"""The migrations make what the code expects, and nobody changes what was written. On PostgreSQL where one can be
-started."""
+"""The migrations make what the code expects, and nobody changes what was written, on every kind of database."""
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -16,7 +14,7 @@ from types import FrameType
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from include.release.decisions import decide
@@ -26,44 +24,18 @@ from include.release.routing import Role, RoutingTable, Variant
 from include.settings import Settings
 from include.store import schema
 from include.store.database import open_database
+from tests.servers.postgres import PostgresServer
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 TABLE = RoutingTable(champion=Variant(role=Role.CHAMPION, version="1.0.0", digest="a" * 64))
 
 
-def _postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL of its own on a socket in `folder`; as another user when we are root, which it refuses to run as."""
-    tools = Path(shutil.which("initdb") or "/missing").resolve().parent
-    if not (tools / "postgres").exists() or not shutil.which("setpriv"):
-        pytest.skip("no PostgreSQL on this machine")
-    data, user = folder / "data", "postgres"
-    prefix: list[str] = []
-    if os.geteuid() == 0:
-        nobody = subprocess.run(["id", "-u", "nobody"], capture_output=True, text=True, check=True).stdout.strip()
-        prefix = ["setpriv", f"--reuid={nobody}", "--clear-groups", "--"]
-        for place in [folder, *folder.parents]:
-            if place.owner() == "root" and str(place).startswith(os.environ.get("TMPDIR", "/tmp") + "/"):
-                place.chmod(0o755)
-        folder.chmod(0o777)
-    run = {"check": True, "capture_output": True, "cwd": folder}
-    subprocess.run([*prefix, tools / "initdb", "-D", data, "-U", user, "-A", "trust", "-N"], **run)
-    options = f"-c listen_addresses='' -k {folder} -c fsync=off"
-    subprocess.run([*prefix, tools / "pg_ctl", "-D", data, "-o", options, "-w", "-l", folder / "log", "start"], **run)
-    try:
-        yield f"postgresql+psycopg2://{user}@/postgres?host={folder}"
-    finally:
-        subprocess.run([*prefix, tools / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
+pytestmark = pytest.mark.every_database
 
 
-@pytest.fixture(scope="module")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from _postgres(tmp_path_factory.mktemp("pg"))
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def engine(request: pytest.FixtureRequest, settings: Settings) -> Engine:
-    url = settings.database_url if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    return open_database(url)
+@pytest.fixture
+def engine(settings: Settings) -> Engine:
+    return open_database(settings.database_url)
 
 
 def test_the_migrations_make_the_tables_of_the_code(engine: Engine) -> None:
@@ -72,19 +44,27 @@ def test_the_migrations_make_the_tables_of_the_code(engine: Engine) -> None:
         assert compare_metadata(context, schema.metadata) == []
 
 
+@pytest.fixture
+def new_url(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Makes URLs of empty databases."""
+    numbers = itertools.count()
+    if database == "sqlite":
+        return lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return lambda: server.url(server.create())
+
+
 @pytest.mark.slow
-def test_a_database_whose_making_was_killed_is_made_by_the_next(settings: Settings) -> None:
+def test_a_database_whose_making_was_killed_is_made_by_the_next(new_url: Callable[[], str]) -> None:
     """Dies at every few lines of the migration; half of the tables must never be there."""
-    lines, deaths = 5, 0
-    while _killed_while_migrating(settings.database_url, lines):
+    lines, deaths, url = 5, 0, new_url()
+    while _killed_while_migrating(url, lines):
         deaths += 1
+        engine = open_database(url)
+        assert {"ledger", "decisions"} <= set(inspect(engine).get_table_names())
+        engine.dispose()
         open_database.cache_clear()
-        database = Path(settings.home / "db" / "ledger.db")
-        assert open_database(settings.database_url).dialect.name == "sqlite"
-        open_database(settings.database_url).dispose()
-        for path in database.parent.glob("ledger.db*"):
-            path.unlink()
-        lines += 15
+        url, lines = new_url(), lines + 15
     assert deaths > 3
 
 

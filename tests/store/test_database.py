@@ -26,6 +26,7 @@ def delivery(name: str = "2026-10-12", digest: str = "ab", rows: int = 3) -> Ing
     )
 
 
+@pytest.mark.every_database
 class TestDatabase:
     def test_opening_it_twice_migrates_it_once(self, settings: Settings) -> None:
         engine = open_database(settings.database_url)
@@ -51,6 +52,8 @@ class TestDatabase:
             connection.execute(statement)  # type: ignore[call-overload]
         assert Catalogue(engine).deliveries("f", "s") == [delivery()]
 
+
+class TestRefusals:
     def test_a_place_that_cannot_be_written_says_what_to_do(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(DatabaseError) as caught:
@@ -68,6 +71,7 @@ class TestDatabase:
         assert "secret" not in str(caught.value)
 
 
+@pytest.mark.every_database
 class TestCatalogue:
     def test_a_delivery_counts_once_per_content(self, settings: Settings) -> None:
         catalogue = Catalogue(open_database(settings.database_url))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,15 +125,49 @@ class TestLocal:
 
 
 class TestS3:
-    def test_a_bucket_that_is_not_there(self, s3_url: str) -> None:
+    @pytest.mark.parametrize("use", ["put", "keys", "upload"])
+    def test_a_bucket_that_is_not_there(self, s3_url: str, tmp_path: Path, use: str) -> None:
         with pytest.raises(StoreError, match="NoSuchBucket"):
-            open_store("s3://no-such-bucket/x").put("k", b"")
+            _use(open_store("s3://no-such-bucket/x"), use, tmp_path)
 
-    def test_a_server_that_is_down(self, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("use", ["put", "get", "keys", "exists", "upload", "download", "delete"])
+    def test_a_server_that_is_down(
+        self, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str
+    ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         with pytest.raises(StoreError, match="cannot be reached"):
-            open_store(s3_url).get("k")
+            _use(open_store(s3_url), use, tmp_path)
+
+    def test_an_answer_that_is_cut_off_is_no_object(self, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that announces more bytes than it sends."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=_answer_half, args=(server,), daemon=True).start()
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+            monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+            with pytest.raises(StoreError, match="cannot be reached"):
+                open_store(s3_url).get("k")
+
+
+def _use(store: ObjectStore, use: str, folder: Path) -> object:
+    (folder / "file").write_bytes(b"x")
+    calls: dict[str, Callable[[], object]] = {
+        "put": lambda: store.put("k", b""),
+        "get": lambda: store.get("k"),
+        "keys": lambda: list(store.keys("k")),
+        "exists": lambda: store.exists("k"),
+        "upload": lambda: store.upload("k", folder / "file"),
+        "download": lambda: store.download("k", folder / "new"),
+        "delete": lambda: store.delete("k"),
+    }
+    return calls[use]()
+
+
+def _answer_half(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
 
 
 def test_an_unknown_kind_of_store_is_the_users_error() -> None:
