@@ -19,10 +19,9 @@ import pyarrow as pa
 
 from include.data.batches import PLACE, PROBLEMS, read_batch, read_parquet, write_parquet
 from include.data.records import DeliveryCheck, ExpectationCount, IngestedDelivery, TableCheck
-from include.data.rows import content_digest, describe_schema, row_digests
+from include.data.rows import content_digest, describe_schema, row_digests, row_json
 from include.expectations.known import Known
 from include.spec.models import FamilySpec
-from include.steps.fingerprint import canonical_json
 from include.store.objects import ObjectNotFound, ObjectStore
 
 DUPLICATE = "duplicate"
@@ -117,14 +116,20 @@ def _sort(
     part = _Sorted(expectations=outcome.counts)
     for number, (record, place) in enumerate(zip(records, rows.column(PLACE).to_pylist(), strict=True)):
         reasons = outcome.reasons.get(number, [])
-        detail, mark = "", (record[key], contents[number])
+        detail, mark = "", (str(record[key]), contents[number])
         if not reasons and known.has_key(table, mark[0]):
             reasons, detail = [DUPLICATE], f"{key} {mark[0]!r} is there already"
         elif not reasons and known.has_content(table, mark[1]):
             reasons, detail = [DUPLICATE], f"the same values under another {key} are there already"
         if reasons:
-            row = {"table": table, "key": record[key], PLACE: place, "reasons": reasons, "detail": detail}
-            part.quarantine.append({**row, "values": canonical_json(record)})
+            row = {
+                "table": table,
+                "key": None if record[key] is None else str(record[key]),
+                PLACE: place,
+                "reasons": reasons,
+                "detail": detail,
+            }
+            part.quarantine.append({**row, "values": row_json(record)})
             continue
         known.add(table, *mark)
         part.clean.append(record)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +16,24 @@ from include.steps.fingerprint import canonical_json
 def row_digests(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
     """sha256 (hex) of every row's `columns`, by name: a new order of columns is the same row."""
     ordered = sorted(columns)
-    return [hashlib.sha256(canonical_json({name: row[name] for name in ordered}).encode()).hexdigest() for row in rows]
+    return [hashlib.sha256(row_json({name: row[name] for name in ordered}).encode()).hexdigest() for row in rows]
+
+
+def row_json(row: Mapping[str, Any]) -> str:
+    """The row as JSON with sorted keys; dates and moments in ISO 8601, decimals as text, bytes in base 64."""
+    return canonical_json({name: _plain(value) for name, value in row.items()})
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def content_digest(schema: Iterable[str], marks: Iterable[str]) -> str:

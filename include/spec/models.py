@@ -9,11 +9,12 @@ This module is imported when Airflow parses the DAG files: nothing heavy may be 
 
 from __future__ import annotations
 
+import codecs
 from datetime import date
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -46,6 +47,41 @@ class TableSpec(SpecModel):
 
     key: Name
     min_valid_rate: Fraction = 0.95
+
+
+class FileFormat(str, Enum):
+    """How records are written in a file. Text may be gzipped."""
+
+    JSON = "json"  # one array of objects
+    JSONL = "jsonl"  # one object per line
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class CsvSpec(SpecModel):
+    """How a source writes its CSV.
+
+    Attributes:
+        delimiter: One character between cells.
+        encoding: A text encoding in which ASCII is ASCII.
+        header: Names of the columns, where the first row does not hold them.
+        nulls: Cells that stand for no value.
+    """
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    header: tuple[str, ...] = ()
+    nulls: frozenset[str] = frozenset({""})
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_ascii_based(cls, encoding: str) -> str:
+        try:
+            if '",\n'.encode(encoding) == b'",\n' and codecs.lookup(encoding).name != "utf-7":
+                return encoding
+        except (LookupError, UnicodeError):
+            pass
+        raise ValueError(f"{encoding!r} is no text encoding that can be read line by line; use utf-8 or cp1252")
 
 
 class DataSpec(SpecModel):

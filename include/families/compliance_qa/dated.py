@@ -14,8 +14,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from include.data.formats import WRONG_SCHEMA, require_usable
+from include.data.formats.json_text import json_lines, json_value
+from include.data.formats.parsed import has_surrogate
 from include.errors import DataError
-from include.families.compliance_qa.reading import WRONG_SCHEMA, has_surrogate, json_lines, json_value, require_usable
 from include.families.compliance_qa.schema import (
     PASSAGES,
     QUESTIONS,

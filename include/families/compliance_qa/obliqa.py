@@ -17,8 +17,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from include.data.formats import WRONG_SCHEMA, Parsed, require_usable
+from include.data.formats.json_text import array_items
 from include.errors import DataError
-from include.families.compliance_qa.reading import WRONG_SCHEMA, Parsed, array_items, require_usable
 from include.families.compliance_qa.schema import (
     PASSAGES,
     QUESTIONS,
