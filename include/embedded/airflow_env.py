@@ -32,7 +32,7 @@ def airflow_environment(layout: Layout, ports: Ports, secrets: Secrets) -> dict[
         ("core", "dags_folder"): PROJECT_ROOT / "dags",
         ("core", "plugins_folder"): PROJECT_ROOT / "plugins",
         ("core", "load_examples"): False,
-        ("core", "executor"): "LocalExecutor",
+        ("core", "executor"): "plugins.windtunnel.executor.LocalExecutor",
         ("core", "parallelism"): 5,
         ("core", "fernet_key"): secrets.fernet_key,
         ("core", "hostname_callable"): "include.embedded.host.loopback",

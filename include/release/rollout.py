@@ -6,7 +6,8 @@ Three things are checked: errors, latency and labelled quality. Each check passe
   not;
 * *latency*: passes when the candidate's p95 is at or under the floor, or under the allowed multiple of the champion's.
   A tail above that may be a moment's load, so it waits, and fails when the stage's time is over; when even the median
-  is above it, half of the requests are too slow and it fails at once;
+  is above it, half of the requests are too slow and it fails at once, or, where the candidate has all traffic and no
+  champion beside it shows whether the machine is slow for everyone, after half a minute;
 * *quality*: fails when the candidate is surely worse than the champion by more than the tolerated drop. It passes when
   it is surely not, or when the stage's minimum of labels is there and the observed drop is within the tolerance.
 
@@ -43,6 +44,8 @@ ALPHA = 0.05
 _RHO = 5.0
 #: A median of fewer requests says little.
 _FEW_REQUESTS = 20
+#: Seconds that a slow median must hold where nothing answers beside the candidate: a burst of other work is over then.
+_ALONE_SECONDS = 30.0
 
 
 class StageVerdict(str, Enum):
@@ -213,8 +216,11 @@ def _latency(given: StageInput) -> Check:
     text = f"latency: p50 {p50:.4g} ms, p95 {p95:.4g} ms, allowed p95 {limit:.4g} ms ({against})"
     if p95 <= limit:
         return Check("latency", State.PASS, text)
-    # On a machine that is slow for everyone only the champion tells what slow means: before it has answered, wait.
-    comparable = given.champion is None or given.champion.requests >= _FEW_REQUESTS
+    # On a machine that is slow for everyone only a champion beside it tells what slow means: without one, wait.
+    if given.champion is None or given.stage.traffic >= 1.0:
+        comparable = given.seconds >= min(_ALONE_SECONDS, given.stage.max_seconds)
+    else:
+        comparable = given.champion.requests >= _FEW_REQUESTS
     hopeless = comparable and p50 > limit and seen.requests >= _FEW_REQUESTS
     time_over = given.seconds >= given.stage.max_seconds
     enough = seen.requests >= given.stage.min_requests

@@ -123,6 +123,13 @@ class TestLatency:
         assert answer(judged(slow, silent, seconds=1)) == "WAIT"
         assert answer(judged(slow, seen(latency_p50_ms=190.0, latency_p95_ms=290.0))) != "FAIL"
 
+    def test_a_slow_median_alone_fails_only_when_it_lasts(self) -> None:
+        slow = seen(requests=60, latency_p50_ms=200.0, latency_p95_ms=300.0)
+        full = STAGE.model_copy(update={"traffic": 1.0})
+        for champion in (seen(), None):
+            assert answer(judged(slow, champion, stage=full, seconds=29)) == "WAIT"
+            assert answer(judged(slow, champion, stage=full, seconds=30)) == "FAIL"
+
     def test_a_slow_tail_of_few_requests_is_not_held_against_it(self) -> None:
         slow = seen(requests=30, latency_p95_ms=90.0)
         assert answer(judged(slow, seen(latency_p95_ms=40.0), seconds=60)) == "INCONCLUSIVE"
