@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ from include.data.records import DeliveryCheck, ExpectationCount, IngestedDelive
 from include.data.rows import content_digest, describe_schema, row_digests, row_json
 from include.expectations.known import Known
 from include.spec.models import FamilySpec
+from include.steps.fingerprint import file_digest
 from include.store.objects import ObjectNotFound, ObjectStore
 
 DUPLICATE = "duplicate"
@@ -96,12 +98,18 @@ def make_check(
         delivered_on=delivery.delivered_on,
         digest=delivery.digest,
         suite=spec.data.suite,
+        suite_digest=suite_digest(suite),
         tables={name: _store_table(store, prefix, spec, name, schemas[name], part) for name, part in found.items()},
         quarantine_key=f"{prefix}/quarantine.parquet",
         keys_key=f"{prefix}/keys.parquet",
     )
     store.put(f"{prefix}/check.json", json.dumps(check.model_dump(mode="json"), indent=1).encode())
     return check
+
+
+def suite_digest(suite: ModuleType) -> str:
+    """sha256 (hex) of the suite's source."""
+    return file_digest(Path(str(suite.__file__)))
 
 
 def _sort(

@@ -5,10 +5,11 @@ It says nothing of when and by whom (the catalogue and the ledger do): the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from include.data.provenance import Transformation
 from include.data.records import CheckedDelivery, Totals
 from include.data.versioning import Level, Shape
 from include.steps.fingerprint import fingerprint
@@ -57,7 +58,10 @@ class Manifest(_Part):
         digest: sha256 (hex) over the digests of all tables: equal content, equal digest.
         split: How examples are divided, in words.
         parent: The version before this one; None for the first.
-        deliveries: Every delivery in it, with what came in, what passed and what did not.
+        domains: Slice -> its domains, known up to and with this version (see `include.data.versioning`).
+        transformations: What its rows went through, in that order.
+        software: Library -> version that made it.
+        deliveries: Every delivery in it, with what came in, what passed and what did not, and by which check.
     """
 
     schema_version: int = 1
@@ -73,20 +77,26 @@ class Manifest(_Part):
     tables: dict[str, TableManifest]
     deliveries: list[CheckedDelivery]
     totals: Totals
+    domains: dict[str, list[str]] = {}
+    transformations: list[Transformation] = []
+    software: dict[str, str] = {}
 
     @property
     def shape(self) -> Shape:
         """What the version of the next one is computed from."""
-        return shape_of(self.source, self.tables, self.split)
+        return shape_of(self.source, self.tables, self.split, self.domains)
 
 
-def shape_of(source: str, tables: Mapping[str, TableManifest], split: str) -> Shape:
+def shape_of(
+    source: str, tables: Mapping[str, TableManifest], split: str, domains: Mapping[str, Sequence[str]]
+) -> Shape:
     """What the version rule looks at."""
     return Shape(
         source=source,
         schemas={name: tuple(table.columns) for name, table in tables.items()},
         rows={name: table.rows for name, table in tables.items()},
         split=split,
+        domains={name: frozenset(values) for name, values in domains.items()},
     )
 
 

@@ -28,11 +28,13 @@ from include.data.manifest import (
     shape_of,
     table_location,
 )
+from include.data.provenance import software, transformations
 from include.data.records import CheckedDelivery, Totals
-from include.data.rows import content_digest, describe_schema
+from include.data.rows import content_digest, describe_schema, value_counts
 from include.data.splits import describe_split
-from include.data.versioning import next_version
+from include.data.versioning import known_domains, next_version
 from include.errors import DataError, WindtunnelError
+from include.families.contract import load_code
 from include.spec.models import FamilySpec
 from include.steps.entry import StepContext
 from include.store.datasets import DeltaTables
@@ -94,8 +96,11 @@ def _draft(
     if not contents[spec.split.table].rows:
         raise _nothing(context, f"there is no clean row in {spec.split.table!r} to publish")
     split = describe_split(spec.split)
+    domains = _domains(spec, tables, contents[spec.split.table], deliveries, parent)
     change = next_version(
-        parent.version if parent else None, parent.shape if parent else None, shape_of(source, contents, split)
+        parent.version if parent else None,
+        parent.shape if parent else None,
+        shape_of(source, contents, split, domains),
     )
     return Manifest(
         family=spec.family,
@@ -110,7 +115,29 @@ def _draft(
         tables=contents,
         deliveries=deliveries,
         totals=Totals.of(deliveries),
+        domains=domains,
+        transformations=transformations(spec),
+        software=software(),
     )
+
+
+def _domains(
+    spec: FamilySpec,
+    tables: DeltaTables,
+    split_table: TableManifest,
+    deliveries: Sequence[CheckedDelivery],
+    parent: Manifest | None,
+) -> dict[str, list[str]]:
+    """Slice -> domains that are known with this content."""
+    slices = load_code(spec.code).slices()
+    names = {delivery.delivery for delivery in deliveries}
+    columns = [*dict.fromkeys(slices.values())]
+    rows = tables.read(split_table.location, split_table.delta_version, names, columns)
+    known = known_domains(
+        {name: value_counts(rows.column(column)) for name, column in slices.items()},
+        parent.shape.domains if parent else None,
+    )
+    return {name: sorted(values) for name, values in known.items()}
 
 
 def _table(

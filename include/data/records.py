@@ -7,6 +7,8 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict
 
+from include.steps.fingerprint import fingerprint
+
 
 class Record(BaseModel):
     """Base of the records: immutable, closed to unknown keys."""
@@ -79,12 +81,16 @@ class TableCheck(Record):
 
 
 class DeliveryCheck(Record):
-    """What became of a delivery: the content of `check.json`, written last of all of its files."""
+    """What became of a delivery: the content of `check.json`, written last of all of its files.
+
+    `suite_digest` is the sha256 (hex) of the suite's source.
+    """
 
     delivery: str
     delivered_on: date
     digest: str
     suite: str
+    suite_digest: str = ""
     tables: dict[str, TableCheck]
     quarantine_key: str
     keys_key: str
@@ -104,7 +110,10 @@ class DeliveryCheck(Record):
             delivery=self.delivery,
             delivered_on=self.delivered_on,
             digest=self.digest,
+            suite=self.suite,
+            suite_digest=self.suite_digest,
             check_key=check_key,
+            check_digest=fingerprint(check=self.model_dump(mode="json")),
             clean_keys={name: table.clean_key for name, table in self.tables.items()},
             content={name: table.content for name, table in self.tables.items()},
             quarantine_key=self.quarantine_key,
@@ -120,7 +129,9 @@ class CheckedDelivery(Record):
     """A delivery that passed the gate.
 
     Attributes:
-        check_key: Key of its `check.json`.
+        suite, suite_digest: The expectation suite that it passed, and the sha256 (hex) of its source.
+        check_key: Key of its `check.json`, which holds the counts of every expectation.
+        check_digest: sha256 (hex) of that check's content.
         clean_keys: Table -> key of its clean rows (Parquet).
         content: Table -> sha256 (hex) of the clean rows, whatever their order.
         quarantine_key: Key of its quarantined rows (Parquet).
@@ -131,7 +142,10 @@ class CheckedDelivery(Record):
     delivery: str
     delivered_on: date
     digest: str
+    suite: str = ""
+    suite_digest: str = ""
     check_key: str
+    check_digest: str = ""
     clean_keys: dict[str, str]
     content: dict[str, str]
     quarantine_key: str

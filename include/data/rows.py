@@ -9,6 +9,7 @@ from datetime import date, time
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from include.steps.fingerprint import canonical_json
 
@@ -47,6 +48,12 @@ def content_digest(schema: Iterable[str], marks: Iterable[str]) -> str:
 def describe_schema(schema: pa.Schema) -> tuple[str, ...]:
     """The columns with their types, such as `question: string`; names of list items do not count."""
     return tuple(f"{field.name}: {_type(field.type)}" for field in schema)
+
+
+def value_counts(values: pa.ChunkedArray) -> dict[str, int]:
+    """Value, as text, -> rows that have it; rows without a value do not count."""
+    counts = pc.value_counts(values)
+    return {str(entry["values"]): entry["counts"] for entry in counts.to_pylist() if entry["values"] is not None}
 
 
 def _type(kind: pa.DataType) -> str:

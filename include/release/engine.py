@@ -17,6 +17,7 @@ from typing import Any
 
 from include.errors import UserError
 from include.evaluation.gates import Verdict
+from include.lineage.release_events import teller
 from include.release import gateway
 from include.release.bootstrap import bootstrap
 from include.release.decisions import decide
@@ -342,7 +343,7 @@ def _stage(spec: FamilySpec, name: str) -> StageSpec:
 
 
 def _ledger(settings: Settings) -> Ledger:
-    return Ledger(open_database(settings.database_url))
+    return Ledger(open_database(settings.database_url), teller(settings))
 
 
 def _sync(settings: Settings, family: str) -> str:

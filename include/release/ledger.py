@@ -7,7 +7,7 @@ generation N can only act if N still holds. Nothing is ever changed, so the ledg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -66,10 +66,15 @@ class Route:
 
 
 class Ledger:
-    """Reads and appends; one object may be shared by threads."""
+    """Reads and appends; one object may be shared by threads.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        tell: Called with every entry that `append` added; must not raise.
+    """
+
+    def __init__(self, engine: Engine, tell: Callable[[Entry], None] | None = None) -> None:
         self._engine = engine
+        self._tell = tell
 
     def append(
         self,
@@ -93,7 +98,11 @@ class Ledger:
             "record": dict(record or {}),
             "at": at,
         }
-        return self._insert(table, values, select(table.c.id).where(table.c.family == family, table.c.event_key == key))
+        duplicate = select(table.c.id).where(table.c.family == family, table.c.event_key == key)
+        added = self._insert(table, values, duplicate)
+        if added and self._tell is not None and (entry := self.entry(family, key)) is not None:
+            self._tell(entry)
+        return added
 
     def entry(self, family: str, key: str) -> Entry | None:
         """The entry that was appended with `key`."""

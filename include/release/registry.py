@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Engine, RowMapping, insert, select
 
 from include.errors import UserError, clip
+from include.lineage.release_events import teller
 from include.release.ledger import Event, Ledger
 from include.release.locks import exclusive
 from include.release.mlflow_registry import MlflowRegistry
@@ -92,7 +93,7 @@ def register(settings: Settings, entry: Registration, *, actor: str, at: datetim
         known = list_versions(engine, entry.family)
         found = next((version for version in known if version.fingerprint == entry.fingerprint), None)
         row = found or _insert(settings, engine, entry, known, at)
-    Ledger(engine).append(
+    Ledger(engine, teller(settings)).append(
         entry.family,
         Event.REGISTERED,
         key=f"registered:{entry.fingerprint}",

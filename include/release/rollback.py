@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from include.errors import UserError
+from include.lineage.release_events import teller
 from include.release.gateway import wait_for_generation
 from include.release.ledger import Event, Ledger, Route
 from include.release.packages import verify_usable
@@ -63,7 +64,7 @@ def revert(settings: Settings, family: str, *, to: str | None, reason: str, acto
         UserError: There is no such version, or it never served.
         StaleRoute: Somebody else changed the traffic at the same moment.
     """
-    ledger = Ledger(open_database(settings.database_url))
+    ledger = Ledger(open_database(settings.database_url), teller(settings))
     current = ledger.route(family)
     if current is None:
         raise UserError(f"nothing serves in {family}", hint="there is no traffic to take back")

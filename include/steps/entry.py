@@ -6,7 +6,8 @@ The contract of a step process, the same as a local process and in a pod:
 * a result that is already there is used, and the work is not done again;
 * exit status 0: the result is written; 2: a person must change something or the data is bad (trying again is useless);
   1: anything else. On 1 and 2 the error is in `<output>/error.json` and, readable, at the end of the log;
-* progress goes to the log and to the object store, at most twice a second.
+* progress goes to the log and to the object store, at most twice a second;
+* what it read and made is told as OpenLineage events, which can neither fail nor hold up the step.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from include.errors import FINAL_KINDS, FailureKind, UserError, WindtunnelError, clip
+from include.lineage.step_events import StepLineage
 from include.settings import Settings
 from include.steps.document import RunDocument
 from include.store.objects import ObjectStore, open_store
@@ -115,11 +117,14 @@ def run_step(context: StepContext, step: Step) -> int:
         )
         return EXIT_OK
     started = time.monotonic()
+    lineage = StepLineage(document, store)
+    lineage.start()
     try:
         outputs = step(context)
     except WindtunnelError as error:
         _report(context, error.to_json())
         print(f"{document.step} failed ({error.kind.value} error)\n{error}", file=sys.stderr, flush=True)
+        lineage.fail(error)
         return EXIT_FINAL if error.kind in FINAL_KINDS else EXIT_RETRY
     except Exception as error:  # the edge of the process: whatever it was, it must be recorded before we go
         traceback.print_exc()
@@ -135,6 +140,7 @@ def run_step(context: StepContext, step: Step) -> int:
                 "fields": {},
             },
         )
+        lineage.fail(error)
         return EXIT_RETRY
     result = {
         "step": document.step,
@@ -144,6 +150,7 @@ def run_step(context: StepContext, step: Step) -> int:
         "reused": False,
     }
     store.put(document.result_key, json.dumps(result, indent=1, allow_nan=False, default=str).encode())
+    lineage.complete(outputs)
     return EXIT_OK
 
 
@@ -161,6 +168,7 @@ def quiet_libraries() -> None:
         "urllib3",
         "httpx",
         "evidently",
+        "openlineage",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
 

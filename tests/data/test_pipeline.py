@@ -12,12 +12,15 @@ import pytest
 
 from include.data.catalogue import Catalogue
 from include.data.datasets import latest_version, list_versions
+from include.data.manifest import Manifest
 from include.data.quarantine import list_quarantine, quarantined_rows
+from include.data.records import DeliveryCheck
 from include.errors import DataError, UserError
 from include.release.ledger import Event, Ledger
+from include.steps.fingerprint import file_digest, fingerprint
 from include.store.database import open_database
 
-from .conftest import FAMILY, Deliveries, Pipeline, ask, make_spec
+from .conftest import FAMILY, ROOT, Deliveries, Pipeline, ask, make_spec
 
 
 def ids(pipeline: Pipeline, version: str, table: str = "questions", key: str = "question_id") -> list[str]:
@@ -85,6 +88,21 @@ class TestWholeSource:
         assert manifest["tables"]["questions"]["rows"] == 16
         assert manifest["suite"] == "compliance_qa"
 
+    def test_the_manifest_says_how_the_rows_were_made(self, pipeline: Pipeline) -> None:
+        made = pipeline.run()
+        manifest = Manifest.model_validate_json(pipeline.store.get(made["manifest_key"]))
+        assert [step.name for step in manifest.transformations] == ["read", "validate", "deduplicate", "split"]
+        split = manifest.transformations[-1]
+        assert split.parameters["seed"] == 3
+        assert manifest.domains == {"document_id": ["AA", "CC"]}
+        assert manifest.software.keys() == {"deltalake", "great-expectations", "pandas", "pyarrow"}
+        suite = ROOT / "include" / "expectations" / "compliance_qa.py"
+        for delivery in manifest.deliveries:
+            assert (delivery.suite, delivery.suite_digest) == ("compliance_qa", file_digest(suite))
+            check = DeliveryCheck.model_validate_json(pipeline.store.get(delivery.check_key))
+            assert delivery.check_digest == fingerprint(check=check.model_dump(mode="json"))
+            assert check.tables["questions"].expectations
+
     def test_data_docs_show_what_was_checked(self, pipeline: Pipeline) -> None:
         given = {"run": "r", "source": pipeline.source, "since": None, "until": None}
         deliveries = pipeline.step("ingest", given)["deliveries"]
@@ -119,19 +137,20 @@ class TestRepeating:
     def test_intervals_one_by_one_come_to_the_same_content(self, pipeline: Pipeline, tmp_path: Path) -> None:
         first = pipeline.run("w1", "2026-10-06", "2026-10-13")
         second = pipeline.run("w2", "2026-10-13", "2026-10-20")
-        assert (first["dataset_version"], second["dataset_version"]) == ("1.0.0", "1.1.0")
+        assert (first["dataset_version"], second["dataset_version"]) == ("1.0.0", "2.0.0")
+        assert second["change"] == {"level": "major", "reason": "new in document_id: CC"}
         assert (first["rows_in"], second["rows_in"]) == (26, 12)
         again = pipeline.run("w1 again", "2026-10-06", "2026-10-13")
-        assert (again["dataset_version"], again["new"]) == ("1.1.0", False)
+        assert (again["dataset_version"], again["new"]) == ("2.0.0", False)
         whole = pipeline.run("all")
-        assert (whole["dataset_version"], whole["dataset_digest"]) == ("1.1.0", second["dataset_digest"])
+        assert (whole["dataset_version"], whole["dataset_digest"]) == ("2.0.0", second["dataset_digest"])
 
     def test_an_old_version_can_still_be_read(self, pipeline: Pipeline) -> None:
         pipeline.run("w1", "2026-10-06", "2026-10-13")
         pipeline.run("w2", "2026-10-13", "2026-10-20")
         assert len(ids(pipeline, "1.0.0")) == 10
-        assert len(ids(pipeline, "1.1.0")) == 16
-        assert set(ids(pipeline, "1.0.0")) < set(ids(pipeline, "1.1.0"))
+        assert len(ids(pipeline, "2.0.0")) == 16
+        assert set(ids(pipeline, "1.0.0")) < set(ids(pipeline, "2.0.0"))
 
     def test_intervals_out_of_order_lose_nothing(self, pipeline: Pipeline) -> None:
         later = pipeline.run("w2", "2026-10-13", "2026-10-20")

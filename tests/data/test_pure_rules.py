@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from include.data.rows import content_digest, describe_schema, row_digests
 from include.data.splits import describe_split, split_column, split_of, split_point
-from include.data.versioning import Change, Level, Shape, next_version
+from include.data.versioning import Change, Level, Shape, known_domains, next_version
 from include.release.versioning import parse_version
 from include.spec.models import SplitSpec
 
@@ -83,6 +83,43 @@ class TestVersions:
     def test_versions_only_go_up(self, old: int, new: int) -> None:
         change: Change = next_version("4.5.6", shape(old), shape(new))
         assert parse_version(change.version) > (4, 5, 6)
+
+
+def domain_shape(*domains: str, rows: int = 100) -> Shape:
+    return Shape("s", {"t": ("a: string",)}, {"t": rows}, "by k", {"region": frozenset(domains)})
+
+
+class TestDomains:
+    def test_a_new_domain_is_a_major_version_and_is_named(self) -> None:
+        change = next_version("1.4.2", domain_shape("north"), domain_shape("north", "south", "west"))
+        assert (change.version, change.reason) == ("2.0.0", "new in region: south, west")
+
+    def test_many_new_domains_are_not_all_listed(self) -> None:
+        change = next_version("1.0.0", domain_shape(), domain_shape(*(f"d{number}" for number in range(8))))
+        assert change.reason == "new in region: d0, d1, d2, d3, d4 and 3 more"
+
+    def test_a_domain_that_went_away_is_no_new_one(self) -> None:
+        change = next_version("1.0.0", domain_shape("north", "south"), domain_shape("north", rows=104))
+        assert change.level is Level.PATCH
+
+    def test_a_slice_that_was_not_looked_at_before_says_nothing(self) -> None:
+        assert next_version("1.0.0", shape(), domain_shape("north")).reason.startswith("the schema changed")
+        before = Shape("s", {"t": ("a: string",)}, {"t": 100}, "by k")
+        assert next_version("1.0.0", before, domain_shape("north", rows=101)).level is Level.PATCH
+
+    def test_a_stray_row_is_no_domain_and_one_in_a_hundred_is(self) -> None:
+        counts = {"region": {"north": 991, "typo": 9}}
+        assert known_domains(counts) == {"region": {"north"}}
+        assert known_domains({"region": {"north": 990, "south": 10}}) == {"region": {"north", "south"}}
+
+    def test_a_domain_is_new_only_once(self) -> None:
+        first = known_domains({"region": {"north": 980, "south": 20}})
+        thin = known_domains({"region": {"north": 1980, "south": 15}}, first)
+        again = known_domains({"region": {"north": 1980, "south": 40}}, thin)
+        assert first == thin == again
+
+    def test_without_rows_there_is_no_domain(self) -> None:
+        assert known_domains({"region": {}}) == {"region": frozenset()}
 
 
 class TestDigests:
