@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, task
 
 from include.spec import FamilySpec, load_families
+from plugins.windtunnel.data_steps import data_steps
 from plugins.windtunnel.defaults import dag_arguments, default_profile
 from plugins.windtunnel.operators.step import step_class, step_defaults
 from plugins.windtunnel.params import train_params
@@ -31,7 +32,6 @@ Owner: {owner}. {description}
 def train_dag(spec: FamilySpec) -> DAG:
     """The training DAG of one family."""
     family, heavy = spec.family, step_class()
-    data = step_defaults(spec.resources.timeout_minutes, "data")
     training = step_defaults(spec.resources.timeout_minutes, "training")
     doc = DOC.format(
         family=spec.title,
@@ -51,30 +51,7 @@ def train_dag(spec: FamilySpec) -> DAG:
         plan = task(
             tasks.plan_run, task_id="plan", doc_md="Fixes parameters, interval and the champion to compare with."
         )(family)
-        ingest = heavy(
-            task_id="ingest",
-            family=family,
-            step="ingest",
-            inputs={key: plan[key] for key in ("run", "source", "since", "until")},
-            doc_md="Reads what is new at the source into raw batches, once per delivery.",
-            **data,
-        )
-        validate = heavy(
-            task_id="validate",
-            family=family,
-            step="validate",
-            inputs={"deliveries": ingest.output["deliveries"]},
-            doc_md="Great Expectations gate. Rows that fail go to quarantine with their reasons.",
-            **data,
-        )
-        publish = heavy(
-            task_id="publish",
-            family=family,
-            step="publish",
-            inputs={"checked": validate.output["checked"], "source": plan["source"]},
-            doc_md="Clean rows become a dataset version with manifest and digests.",
-            **data,
-        )
+        publish = data_steps(spec, plan)
         planned = task(tasks.plan_sweep, doc_md="One entry per sweep worker.")(family, plan, publish.output)
         sweep = heavy.partial(
             task_id="sweep",

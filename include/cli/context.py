@@ -54,7 +54,7 @@ def airflow_api(settings: Settings) -> AirflowApi:
 
 
 def chosen_family(name: str | None) -> str:
-    """`name` if there is such a family; the only family where no name was given.
+    """`name` if there is such a family; the only family with a model where no name was given.
 
     Raises:
         UserError: There is none, or more than one to choose from.

@@ -7,14 +7,14 @@ from typing import Any
 
 from include.cli.output import Output
 from include.embedded.airflow_settings import SETTINGS_FILE, SettingsError, read_settings
-from include.spec import SpecError, family_folder, family_names, load_family, profile_names
+from include.spec import SpecError, all_family_names, family_folder, load_any_family, profile_names
 
 EXIT_WRONG = 2
 
 
 def validate(arguments: argparse.Namespace, out: Output) -> int:
     """Checks everything that a person writes by hand; 2 where anything is wrong."""
-    records = [check_family(name) for name in arguments.families or family_names()]
+    records = [check_family(name) for name in arguments.families or all_family_names()]
     if not arguments.families:
         records.append(_check_settings())
     if out.as_json:
@@ -35,7 +35,7 @@ def check_family(name: str) -> dict[str, Any]:
     profiles: list[str] = []
     try:
         for profile in profile_names(family_folder(name) / "family.yaml"):
-            load_family(name, profile)
+            load_any_family(name, profile)
             profiles.append(profile)
     except SpecError as error:
         problems = error.fields.get("problems", [])

@@ -22,7 +22,7 @@ from include.data.batches import PLACE, PROBLEMS, read_batch, read_parquet, writ
 from include.data.records import DeliveryCheck, ExpectationCount, IngestedDelivery, TableCheck
 from include.data.rows import content_digest, describe_schema, row_digests, row_json
 from include.expectations.known import Known
-from include.spec.models import FamilySpec
+from include.spec.models import BaseFamilySpec
 from include.steps.fingerprint import file_digest
 from include.store.objects import ObjectNotFound, ObjectStore
 
@@ -72,7 +72,7 @@ def load_keys(store: ObjectStore, check: DeliveryCheck, known: Known) -> None:
 def make_check(
     store: ObjectStore,
     prefix: str,
-    spec: FamilySpec,
+    spec: BaseFamilySpec,
     schemas: Mapping[str, pa.Schema],
     suite: ModuleType,
     delivery: IngestedDelivery,
@@ -158,7 +158,7 @@ def _unparsed(problem: dict[str, str]) -> dict[str, Any]:
 
 
 def _store_table(
-    store: ObjectStore, prefix: str, spec: FamilySpec, name: str, schema: pa.Schema, part: _Sorted
+    store: ObjectStore, prefix: str, spec: BaseFamilySpec, name: str, schema: pa.Schema, part: _Sorted
 ) -> TableCheck:
     clean = pa.Table.from_pylist(part.clean, schema).append_column(DIGEST, pa.array(part.digests, pa.string()))
     write_parquet(store, f"{prefix}/{name}.parquet", clean)

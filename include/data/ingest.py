@@ -21,7 +21,7 @@ from include.data.catalogue import Catalogue
 from include.data.records import IngestedDelivery
 from include.data.sources import Source, delivery_digest, list_deliveries, open_source
 from include.errors import DataError, UserError, WindtunnelError
-from include.families.contract import Delivery, load_code
+from include.families.contract import Delivery, load_data_code
 from include.steps.entry import StepContext
 from include.steps.fingerprint import fingerprint
 from include.store.database import open_database
@@ -129,7 +129,7 @@ def _ingest_one(
 
 def _copy(context: StepContext, delivery: Delivery, digest: str, prefix: str) -> int:
     spec = context.document.spec
-    code = load_code(spec.code)
+    code = load_data_code(spec.code)
     schemas = code.schemas()
     if set(schemas) != set(spec.data.tables):
         raise UserError(

@@ -34,8 +34,8 @@ from include.data.rows import content_digest, describe_schema, value_counts
 from include.data.splits import describe_split
 from include.data.versioning import known_domains, next_version
 from include.errors import DataError, WindtunnelError
-from include.families.contract import load_code
-from include.spec.models import FamilySpec
+from include.families.contract import load_data_code
+from include.spec.models import BaseFamilySpec
 from include.steps.entry import StepContext
 from include.store.datasets import DeltaTables
 
@@ -122,14 +122,14 @@ def _draft(
 
 
 def _domains(
-    spec: FamilySpec,
+    spec: BaseFamilySpec,
     tables: DeltaTables,
     split_table: TableManifest,
     deliveries: Sequence[CheckedDelivery],
     parent: Manifest | None,
 ) -> dict[str, list[str]]:
     """Slice -> domains that are known with this content."""
-    slices = load_code(spec.code).slices()
+    slices = load_data_code(spec.code).slices()
     names = {delivery.delivery for delivery in deliveries}
     columns = [*dict.fromkeys(slices.values())]
     rows = tables.read(split_table.location, split_table.delta_version, names, columns)
@@ -141,7 +141,7 @@ def _domains(
 
 
 def _table(
-    spec: FamilySpec, tables: DeltaTables, source: str, name: str, deliveries: Sequence[CheckedDelivery]
+    spec: BaseFamilySpec, tables: DeltaTables, source: str, name: str, deliveries: Sequence[CheckedDelivery]
 ) -> TableManifest:
     location, key = table_location(spec.family, source, name), spec.data.tables[name].key
     version = tables.version(location)

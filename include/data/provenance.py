@@ -12,7 +12,7 @@ from typing import Any
 
 from include.data.records import Record
 from include.data.splits import describe_split
-from include.spec.models import FamilySpec
+from include.spec.models import BaseFamilySpec
 from include.steps.fingerprint import fingerprint
 
 #: Libraries whose release can change what a row becomes.
@@ -39,7 +39,7 @@ class Transformation(Record):
         return cls(name=name, what=what, parameters=parameters, digest=fingerprint(name=name, parameters=parameters))
 
 
-def transformations(spec: FamilySpec) -> list[Transformation]:
+def transformations(spec: BaseFamilySpec) -> list[Transformation]:
     """The steps that every row of a version went through, in their order."""
     data = spec.data
     tables = {name: table.model_dump(mode="json") for name, table in data.tables.items()}

@@ -24,7 +24,7 @@ from include.data.records import CheckedDelivery, Totals
 from include.data.sources import source_id
 from include.data.splits import describe_split, split_column
 from include.release.ledger import Event, Ledger
-from include.spec.models import FamilySpec
+from include.spec.models import BaseFamilySpec
 from include.steps.entry import StepContext, read_json
 from include.steps.fingerprint import fingerprint
 from include.store.database import open_database
@@ -75,7 +75,7 @@ def _put_deliveries(
 
 
 def _with_platform_columns(
-    spec: FamilySpec, name: str, rows: pa.Table, source: str, delivery: CheckedDelivery
+    spec: BaseFamilySpec, name: str, rows: pa.Table, source: str, delivery: CheckedDelivery
 ) -> pa.Table:
     size, digest = rows.num_rows, rows.column(DIGEST)
     rows = rows.drop_columns([DIGEST])

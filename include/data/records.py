@@ -37,12 +37,19 @@ class IngestedDelivery(Record):
 
 
 class ExpectationCount(Record):
-    """How one expectation went on one table."""
+    """How one expectation went on one table.
+
+    Attributes:
+        warns: Whether a row that fails it stays clean: it is counted and shown, and nothing else.
+        samples: Places of the first few rows that a warning is about; those of other reasons are in `TableCheck`.
+    """
 
     reason: str
     description: str
     evaluated: int
     failed: int
+    warns: bool = False
+    samples: list[str] = []
 
 
 class TableCheck(Record):

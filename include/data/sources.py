@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 from include.data.catalogue import Catalogue
 from include.errors import DataError, UserError
-from include.families.contract import Delivery, load_code
+from include.families.contract import Delivery, load_data_code
 from include.settings import PROJECT_ROOT, Settings
 from include.spec import family_folder
-from include.spec.models import FamilySpec
+from include.spec.models import BaseFamilySpec
 from include.store.database import open_database
 from include.store.objects import open_store
 
@@ -68,14 +68,14 @@ def open_source(family: str, source: str) -> Iterator[Source]:
         yield Source(source_id(source), _local(source))
 
 
-def list_deliveries(spec: FamilySpec, source: Source) -> list[Delivery]:
+def list_deliveries(spec: BaseFamilySpec, source: Source) -> list[Delivery]:
     """What the source offers, oldest first.
 
     Raises:
         DataError: The source is missing, empty, of no known layout, or names a delivery in a way that cannot be stored.
     """
     found = sorted(
-        load_code(spec.code).deliveries(source.folder, spec.data.reader), key=lambda d: (d.delivered_on, d.name)
+        load_data_code(spec.code).deliveries(source.folder, spec.data.reader), key=lambda d: (d.delivered_on, d.name)
     )
     for delivery in found:
         if not _NAME.fullmatch(delivery.name):
@@ -107,7 +107,7 @@ def delivery_digest(delivery: Delivery) -> str:
 
 
 def count_new_rows(
-    settings: Settings, spec: FamilySpec, source: str, known_deliveries: Collection[str] | None = None
+    settings: Settings, spec: BaseFamilySpec, source: str, known_deliveries: Collection[str] | None = None
 ) -> int:
     """Records that wait at the source in deliveries that were not ingested yet; only those deliveries are read.
 
@@ -119,7 +119,7 @@ def count_new_rows(
     """
     if known_deliveries is None:
         known_deliveries = Catalogue(open_database(settings.database_url)).names(spec.family, source_id(source))
-    family = load_code(spec.code)
+    family = load_data_code(spec.code)
     with open_source(spec.family, source) as opened:
         fresh = [delivery for delivery in list_deliveries(spec, opened) if delivery.name not in known_deliveries]
         return sum(1 for delivery in fresh for _ in family.records(delivery, spec.data.max_row_bytes))

@@ -22,8 +22,8 @@ from include.data.records import CheckedDelivery, DeliveryCheck, IngestedDeliver
 from include.errors import DataError, UserError
 from include.expectations.docs import render
 from include.expectations.known import Known
-from include.families.contract import load_code
-from include.spec.models import FamilySpec
+from include.families.contract import load_data_code
+from include.spec.models import BaseFamilySpec
 from include.steps.entry import StepContext, read_json
 from include.steps.fingerprint import fingerprint
 
@@ -83,7 +83,7 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
                     load_keys(context.store, entry.check, known)
             loaded = len(checked)
             check = make_check(
-                context.store, prefix, spec, load_code(spec.code).schemas(), _suite(spec), delivery, known
+                context.store, prefix, spec, load_data_code(spec.code).schemas(), _suite(spec), delivery, known
             )
         checked.append(_Checked(delivery, check, f"{prefix}/check.json"))
         _tell(delivery, check)
@@ -91,7 +91,7 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
     return checked
 
 
-def _suite(spec: FamilySpec) -> ModuleType:
+def _suite(spec: BaseFamilySpec) -> ModuleType:
     """The suite's module, with a table for every table of the spec. Imports Great Expectations."""
     name = f"include.expectations.{spec.data.suite}"
     try:
@@ -116,6 +116,12 @@ def _tell(delivery: IngestedDelivery, check: DeliveryCheck) -> None:
         f"checked delivery {delivery.delivery}: {', '.join(parts)}{'' if check.passed else '; under the minimum'}",
         flush=True,
     )
+    for name, table in check.tables.items():
+        for count in table.expectations:
+            if count.warns and count.failed:
+                print(
+                    f"  warning {count.reason}: {count.failed} rows of {name} (such as {count.samples[0]})", flush=True
+                )
 
 
 def _stop_if_failed(context: StepContext, checked: Sequence[_Checked]) -> None:

@@ -51,7 +51,7 @@ def fetch_all(context: StepContext, digests: Mapping[str, str]) -> dict[str, Pat
 
 def _reference(context: StepContext, family: Family, dataset: DatasetView, name: str) -> str:
     document, store = context.document, context.store
-    spec = document.spec
+    spec = document.model_spec
     used = spec.model_dump(mode="json", include={"model", "hyperparameters", "code"})
     made_of = fingerprint(name=name, spec=used, dataset=dataset.digest, code=document.code_version)
     pointer = f"evaluations/{spec.family}/{dataset.digest[:20]}/references/{name}-{made_of[:20]}.json"
@@ -68,7 +68,7 @@ def _reference(context: StepContext, family: Family, dataset: DatasetView, name:
 
 
 def _export(family: Family, name: str, context: StepContext, dataset: DatasetView, folder: Path) -> dict[str, Any]:
-    spec = context.document.spec
+    spec = context.document.model_spec
     if name == UNTRAINED:
         return family.export(spec, dataset, spec.hyperparameters, None, folder)
     return family.export_baseline(name, spec, dataset, folder)

@@ -58,14 +58,14 @@ class Bench:
 
     @property
     def bootstrap(self) -> dict[str, Any]:
-        evaluation = self.context.document.spec.evaluation
+        evaluation = self.context.document.model_spec.evaluation
         return {"confidence": evaluation.confidence, "resamples": evaluation.resamples, "seed": self.seed}
 
 
 def evaluate(context: StepContext) -> dict[str, Any]:
     """Runs the evaluation; see the table of steps for inputs and outputs."""
     document = context.document
-    spec, inputs = document.spec, document.inputs
+    spec, inputs = document.model_spec, document.inputs
     dataset = open_dataset(context.settings, spec.family, inputs["dataset_version"])
     if dataset.digest != inputs["dataset_digest"]:
         raise DataError(
@@ -123,7 +123,7 @@ def evaluate(context: StepContext) -> dict[str, Any]:
 
 
 def _splits(context: StepContext) -> list[str]:
-    asked = {gate.split for gate in context.document.spec.evaluation.gates} | {TEST_SPLIT}
+    asked = {gate.split for gate in context.document.model_spec.evaluation.gates} | {TEST_SPLIT}
     return sorted(asked, key=lambda split: (split != TEST_SPLIT, split))
 
 
@@ -157,7 +157,7 @@ def _evaluate_split(bench: Bench, split: str) -> dict[str, Any]:
         for name, result in metrics.items()
         if name != CANDIDATE
     }
-    asked = bench.context.document.spec.evaluation.slices
+    asked = bench.context.document.model_spec.evaluation.slices
     labels = examples[CANDIDATE].slices
     check_slices(asked, labels)
     slices = {
@@ -197,7 +197,7 @@ def _measure(bench: Bench) -> dict[str, Any]:
 
     A machine that is busy with something else makes wide intervals. Where they leave a gate open, more is measured.
     """
-    evaluation = bench.context.document.spec.evaluation
+    evaluation = bench.context.document.model_spec.evaluation
     digests = {name: digest for name, digest in bench.digests.items() if name != UNTRAINED}
     bench.context.progress(len(bench.digests), len(bench.digests), "models", force=True, evaluating="serving cost")
     wanted = evaluation.latency_requests
@@ -234,7 +234,7 @@ def _costs(bench: Bench, digests: Mapping[str, str], timings: Mapping[str, Timin
 
 
 def _summary(bench: Bench, digest: str, timings: Mapping[str, Timings]) -> dict[str, Any]:
-    confidence = bench.context.document.spec.evaluation.confidence
+    confidence = bench.context.document.model_spec.evaluation.confidence
     costs = cost_summary(timings[digest], _size(bench, digest), confidence)
     return {metric: value.to_json() for metric, value in costs.items()}
 
@@ -245,7 +245,7 @@ def _size(bench: Bench, digest: str) -> int:
 
 def _decides_costs(bench: Bench, costs: Mapping[str, Any]) -> bool:
     """Whether every blocking gate on a cost has a plain answer."""
-    evaluation, champion = bench.context.document.spec.evaluation, bench.context.document.inputs.get("champion")
+    evaluation, champion = bench.context.document.model_spec.evaluation, bench.context.document.inputs.get("champion")
     gates = [gate for gate in evaluation.gates if gate.metric in COST_METRICS and gate.split == TEST_SPLIT]
     given = GateInput.model_validate(
         {

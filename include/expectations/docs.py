@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from include.data.records import DeliveryCheck, TableCheck
+from include.data.records import DeliveryCheck, ExpectationCount, TableCheck
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -17,7 +17,7 @@ body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884; vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-.ok { color: #1a7f37; } .bad { color: #cf222e; } code { font-size: .9em; }
+.ok { color: #1a7f37; } .bad { color: #cf222e; } .warn { color: #9a6700; } code { font-size: .9em; }
 """
 
 
@@ -47,23 +47,32 @@ def _table(name: str, table: TableCheck) -> str:
         f"{table.rows_in - table.rows_clean} in quarantine ({table.rows_duplicate} of them as duplicates). "
         f"{table.valid_rate:.2%} valid, {table.min_valid_rate:.2%} needed.</p>"
     )
-    rows = [(count.reason, count.description, str(count.evaluated), count.failed) for count in table.expectations]
-    named = {row[0] for row in rows}
-    rows += [
-        (reason, "found before or beside the suite", "", failed)
+    named = {count.reason for count in table.expectations}
+    beside = [
+        ExpectationCount(reason=reason, description="found before or beside the suite", evaluated=0, failed=failed)
         for reason, failed in table.reasons.items()
         if reason not in named
     ]
     lines = "".join(
-        f"<tr><td><code>{escape(reason)}</code></td><td>{escape(description)}</td><td class=n>{evaluated}</td>"
-        f"<td class=n>{_state(failed == 0, '0', str(failed))}</td>"
-        f"<td><code>{escape(', '.join(table.samples.get(reason, [])))}</code></td></tr>"
-        for reason, description, evaluated, failed in rows
+        f"<tr><td><code>{escape(count.reason)}</code></td><td>{escape(count.description)}{_level(count)}</td>"
+        f"<td class=n>{count.evaluated or ''}</td><td class=n>{_failed(count)}</td>"
+        f"<td><code>{escape(', '.join(count.samples or table.samples.get(count.reason, [])))}</code></td></tr>"
+        for count in [*table.expectations, *beside]
     )
     head = (
         "<tr><th>reason</th><th>expectation</th><th class=n>rows</th><th class=n>failed</th><th>for example</th></tr>"
     )
     return f"{heading}<table>{head}{lines}</table>"
+
+
+def _level(count: ExpectationCount) -> str:
+    return ' <span class="warn">(warns only: such rows stay clean)</span>' if count.warns else ""
+
+
+def _failed(count: ExpectationCount) -> str:
+    if count.warns and count.failed:
+        return f'<span class="warn">{count.failed}</span>'
+    return _state(count.failed == 0, "0", str(count.failed))
 
 
 def _state(good: bool, yes: str, no: str) -> str:

@@ -17,12 +17,15 @@ import great_expectations as gx  # noqa: TID253
 import pyarrow as pa
 from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: TID253
 from great_expectations.expectations.expectation import Expectation  # noqa: TID253
+from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: TID253
 
+from include.data.batches import PLACE
 from include.data.records import ExpectationCount
 from include.errors import UserError
 
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets itself to INFO
 ROWS_PER_BATCH = 50_000
+SAMPLES = 3
 _ROW = "__row"
 
 
@@ -35,7 +38,8 @@ class Outcome:
     """What a suite found in one table.
 
     Attributes:
-        reasons: Row number -> reasons of the expectations that the row failed, in the order of the suite.
+        reasons: Row number -> reasons of the expectations that the row failed, in the order of the suite; what only
+            warns is not among them.
         counts: Every expectation with its counts.
     """
 
@@ -60,20 +64,32 @@ def run_suite(name: str, expectations: Sequence[Expectation], rows: pa.Table) ->
             evaluated[reason] += int(result.result["element_count"])
             found[reason].update(int(entry[_ROW]) for entry in result.result.get("unexpected_index_list") or [])
     by_row: defaultdict[int, list[str]] = defaultdict(list)
-    for reason, numbers in found.items():
-        for number in numbers:
+    counts: list[ExpectationCount] = []
+    for expectation in suite.expectations:
+        reason = str((expectation.meta or {})["reason"])
+        numbers, warns = found[reason], _warns(expectation)
+        for number in () if warns else numbers:
             by_row[number].append(reason)
-    counts = [
-        ExpectationCount(
-            reason=expectation.meta["reason"],
-            description=expectation.description or expectation.expectation_type,
-            evaluated=evaluated[expectation.meta["reason"]],
-            failed=len(found[expectation.meta["reason"]]),
+        counts.append(
+            ExpectationCount(
+                reason=reason,
+                description=expectation.description or expectation.expectation_type,
+                evaluated=evaluated[reason],
+                failed=len(numbers),
+                warns=warns,
+                samples=_places(rows, numbers) if warns else [],
+            )
         )
-        for expectation in expectations
-        if expectation.meta
-    ]
     return Outcome(dict(by_row), counts)
+
+
+def _warns(expectation: Expectation) -> bool:
+    return bool(expectation.severity < FailureSeverity.CRITICAL)
+
+
+def _places(rows: pa.Table, numbers: set[int]) -> list[str]:
+    first = sorted(numbers)[:SAMPLES]
+    return [rows.column(PLACE)[number].as_py() for number in first]
 
 
 def _suite(name: str, expectations: Sequence[Expectation]) -> gx.ExpectationSuite:

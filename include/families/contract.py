@@ -1,8 +1,8 @@
 """What a family's code provides. Everything else is the same for every family.
 
-`code: module:Class` in `family.yaml` names a class that satisfies `Family`; it is made without arguments. The module of
-that class is imported inside steps only, so it may import torch and pandas; `config.py` beside it is imported when DAG
-files are parsed and may not.
+`code: module:Class` in `family.yaml` names a class that satisfies `Family`, or `DataCode` where the family is only
+data; it is made without arguments. The module of that class is imported inside steps only, so it may import torch and
+pandas; `config.py` beside it is imported when DAG files are parsed and may not.
 """
 
 from __future__ import annotations
@@ -116,10 +116,9 @@ class ModelRuntime(Protocol):
         ...
 
 
-class Family(Protocol):
-    """A family's own code."""
+class DataCode(Protocol):
+    """The code of a family that is only data, and the data side of every other."""
 
-    # Data -----------------------------------------------------------------------------------------------------------
     def schemas(self) -> Mapping[str, pa.Schema]:
         """Table -> schema of clean rows (without the columns that the platform adds)."""
         ...
@@ -136,8 +135,12 @@ class Family(Protocol):
         ...
 
     def slices(self) -> Mapping[str, str]:
-        """Slice name -> column of the split table."""
+        """Slice name -> column of the split table, whose values are the domains that a version knows."""
         ...
+
+
+class Family(DataCode, Protocol):
+    """The code of a family with a model."""
 
     # Training -------------------------------------------------------------------------------------------------------
     def data_module(
@@ -181,7 +184,17 @@ class Family(Protocol):
 
 
 def load_code(reference: str) -> Family:
-    """The family object that `module:Class` names."""
-    module, _, name = reference.partition(":")
-    family: Family = getattr(importlib.import_module(module), name)()
+    """The object that `module:Class` names, of a family with a model."""
+    family: Family = _make(reference)
     return family
+
+
+def load_data_code(reference: str) -> DataCode:
+    """The object that `module:Class` names, of any family."""
+    code: DataCode = _make(reference)
+    return code
+
+
+def _make(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)()

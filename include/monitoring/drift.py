@@ -45,7 +45,7 @@ def drift(context: StepContext) -> dict[str, Any]:
         `n_reference`, `report_key` (HTML, None where too few rows were there), `why`, `cause`.
     """
     document = context.document
-    spec, inputs = document.spec, document.inputs
+    spec, inputs = document.model_spec, document.inputs
     rules, version = spec.monitoring, str(inputs["champion"]["version"])
     until = datetime.fromisoformat(inputs["now"])
     window = timedelta(hours=rules.drift_window_hours)
@@ -131,7 +131,7 @@ def _counts(row: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:
 def _reference(context: StepContext, champion: ModelVersion) -> tuple[Iterator[dict[str, Any]], frozenset[str]]:
     """What the champion answered on its test split, and the words of its training split."""
     document, store = context.document, context.store
-    spec = document.spec
+    spec = document.model_spec
     dataset = open_dataset(context.settings, spec.family, champion.dataset_version)
     family = load_code(spec.code)
     key = champion.record.get("answers_key")

@@ -2,13 +2,18 @@
 
 A spec file holds the spec's keys and, under `profiles`, partial specs by name. A profile is merged over the file key by
 key (lists and scalars are replaced whole). `default` always exists.
+
+A file without any of the keys of a model (`sweep`, `release`, ...) describes a family that is only data yet.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from include.errors import UserError
-from include.spec.models import FamilySpec
+from include.spec.models import MODEL_KEYS, AnyFamilySpec, DataFamilySpec, FamilySpec
 
 FAMILIES = Path(__file__).resolve().parent.parent / "families"
 DEFAULT_PROFILE = "default"
@@ -42,9 +47,14 @@ class Problem:
         return f"{self.file}:{self.line}: {self.field or '(file)'}: {self.message}"
 
 
-def family_names(root: Path = FAMILIES) -> list[str]:
-    """Names of the families under `root`, sorted: the folders that hold a `family.yaml`."""
+def all_family_names(root: Path = FAMILIES) -> list[str]:
+    """Names of all families under `root`, sorted: the folders that hold a `family.yaml`."""
     return sorted(path.parent.name for path in root.glob("*/family.yaml"))
+
+
+def family_names(root: Path = FAMILIES) -> list[str]:
+    """Names of the families with a model, sorted. A file that cannot be read counts as one, so that it is noticed."""
+    return [name for name in all_family_names(root) if _has_model(root / name / "family.yaml")]
 
 
 def family_folder(name: str, root: Path = FAMILIES) -> Path:
@@ -58,25 +68,51 @@ def family_folder(name: str, root: Path = FAMILIES) -> Path:
         raise SpecError(
             f"there is no family {name!r}",
             where=str(root),
-            hint=f"known families: {', '.join(family_names(root)) or '(none)'}",
+            hint=f"known families: {', '.join(all_family_names(root)) or '(none)'}",
         )
     return folder
 
 
 def load_family(name: str, profile: str = DEFAULT_PROFILE, root: Path = FAMILIES) -> FamilySpec:
-    """The spec of family `name` with `profile` applied.
+    """The spec of family `name`, which has a model, with `profile` applied.
 
     Raises:
-        SpecError: The file cannot be read, is not YAML, names no such profile, or does not describe a family.
+        SpecError: The file cannot be read, is not YAML, names no such profile, or does not describe a family with a
+            model.
     """
+    spec = load_any_family(name, profile, root)
+    if not isinstance(spec, FamilySpec):
+        raise SpecError(
+            f"the family {name!r} is only data: it has no model to train or to release",
+            where=str(root / name / "family.yaml"),
+            hint=f"its data goes through `data__{name}`; a model needs {', '.join(sorted(MODEL_KEYS))}",
+        )
+    return spec
+
+
+def load_any_family(name: str, profile: str = DEFAULT_PROFILE, root: Path = FAMILIES) -> AnyFamilySpec:
+    """The spec of family `name`, with a model or without. Raises as `load_family` does."""
     return parse_spec(family_folder(name, root) / "family.yaml", profile)
 
 
 def load_families(profile: str = DEFAULT_PROFILE, root: Path = FAMILIES) -> Iterator[FamilySpec]:
-    """All specs under `root`, in the order of their names. A family without `profile` is loaded with `default`."""
-    for name in family_names(root):
+    """The families with a model, in the order of their names. A family without `profile` is loaded with `default`."""
+    for spec in _load_all(profile, root):
+        if isinstance(spec, FamilySpec):
+            yield spec
+
+
+def load_data_families(profile: str = DEFAULT_PROFILE, root: Path = FAMILIES) -> Iterator[DataFamilySpec]:
+    """The families that are only data, in the order of their names; see `load_families`."""
+    for spec in _load_all(profile, root):
+        if isinstance(spec, DataFamilySpec):
+            yield spec
+
+
+def _load_all(profile: str, root: Path) -> Iterator[AnyFamilySpec]:
+    for name in all_family_names(root):
         known = profile_names(root / name / "family.yaml")
-        yield load_family(name, profile if profile in known else DEFAULT_PROFILE, root)
+        yield load_any_family(name, profile if profile in known else DEFAULT_PROFILE, root)
 
 
 def profile_names(path: Path) -> list[str]:
@@ -86,8 +122,8 @@ def profile_names(path: Path) -> list[str]:
     return [DEFAULT_PROFILE, *sorted(key for key in profiles if key != DEFAULT_PROFILE)]
 
 
-def parse_spec(path: Path, profile: str = DEFAULT_PROFILE) -> FamilySpec:
-    """Parses one spec file; see `load_family`."""
+def parse_spec(path: Path, profile: str = DEFAULT_PROFILE) -> AnyFamilySpec:
+    """Parses one spec file, of a family with a model or without; see `load_family`."""
     values, lines = _read(path)
     if not isinstance(values, dict):
         raise _error(path, [Problem(path, 1, "", "the file must hold a mapping of keys to values")])
@@ -103,18 +139,39 @@ def parse_spec(path: Path, profile: str = DEFAULT_PROFILE) -> FamilySpec:
         field = f"profiles.{profile}"
         raise _error(path, [Problem(path, lines.get(("profiles", profile), 1), field, "must be a mapping")])
     merged = _merge(values, override, (), ("profiles", profile), lines)
+    kind: type[AnyFamilySpec] = DataFamilySpec if MODEL_KEYS.isdisjoint(values) else FamilySpec
     try:
-        spec = FamilySpec.model_validate(merged)
+        spec: AnyFamilySpec = kind.model_validate(merged)
     except ValidationError as error:
         raise _error(path, list(_problems(path, error, lines, ()))) from None
     if spec.family != path.parent.name:
         line = lines.get(("family",), 1)
         message = f"is {spec.family!r}, but the folder is {path.parent.name!r}: they must be the same"
         raise _error(path, [Problem(path, line, "family", message)])
-    return _check_family_parts(path, spec, lines)
+    return _check_model_parts(path, spec, lines) if isinstance(spec, FamilySpec) else _check_code(path, spec, lines)
 
 
-def _check_family_parts(path: Path, spec: FamilySpec, lines: dict[_Path, int]) -> FamilySpec:
+def _has_model(path: Path) -> bool:
+    try:
+        values, _ = _read(path)
+    except SpecError:
+        return True
+    return not isinstance(values, dict) or not MODEL_KEYS.isdisjoint(values)
+
+
+def _check_code(path: Path, spec: DataFamilySpec, lines: dict[_Path, int]) -> DataFamilySpec:
+    """Checks that the module of `code` is there; it is not imported, because it may be heavy."""
+    module = spec.code.split(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise _error(path, [Problem(path, lines.get(("code",), 1), "code", f"there is no module {module}")])
+    return spec
+
+
+def _check_model_parts(path: Path, spec: FamilySpec, lines: dict[_Path, int]) -> FamilySpec:
     """Checks `model`, `hyperparameters` and the search space against the family's `config` module."""
     module_name = f"{spec.code.split(':')[0].rpartition('.')[0]}.config"
     try:
@@ -148,8 +205,7 @@ def _check_family_parts(path: Path, spec: FamilySpec, lines: dict[_Path, int]) -
 def _read(path: Path) -> tuple[Any, dict[_Path, int]]:
     """The file's values, and the line of every path in them."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return _plain(yaml.compose(text, Loader=yaml.SafeLoader))
+        return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise SpecError(f"cannot read the spec: {error.strerror}", where=str(path), hint="check the path") from error
     except UnicodeDecodeError as error:
@@ -161,6 +217,12 @@ def _read(path: Path) -> tuple[Any, dict[_Path, int]]:
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise _error(path, [Problem(path, line, "", f"not valid YAML: {problem}")]) from error
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> tuple[Any, dict[_Path, int]]:
+    """Kept by content: one DAG file asks for its families several times."""
+    return _plain(yaml.compose(text, Loader=yaml.SafeLoader))
 
 
 def _plain(node: yaml.Node | None, at: _Path = ()) -> tuple[Any, dict[_Path, int]]:

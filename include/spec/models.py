@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 from datetime import date
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -33,13 +33,24 @@ class OwnerSpec(SpecModel):
     email: str | None = None
 
 
-class ScheduleSpec(SpecModel):
+class StartSpec(SpecModel):
+    """Since when there is something to catch up with, and whether to."""
+
+    start: date = date(2026, 1, 5)
+    catchup: bool = False
+
+
+class DataScheduleSpec(StartSpec):
+    """When `data__<family>` runs by itself (cron expression, UTC)."""
+
+    ingest: str = "0 2 * * 1"
+
+
+class ScheduleSpec(StartSpec):
     """When `train__<family>` and `monitor__<family>` run by themselves (cron expressions, UTC)."""
 
     train: str = "0 3 * * 1"
     monitor: str = "0 */6 * * *"
-    start: date = date(2026, 1, 5)
-    catchup: bool = False
 
 
 class TableSpec(SpecModel):
@@ -384,12 +395,8 @@ class MonitoringSpec(SpecModel):
     wait_minutes: Annotated[float, Field(gt=0)] = 300.0
 
 
-class FamilySpec(SpecModel):
-    """A model family, complete.
-
-    `model` and `hyperparameters` belong to the family's own code: `code` names its class, and the loader checks both
-    against the `ModelConfig` and `Hyperparameters` classes of the family's `config` module.
-    """
+class BaseFamilySpec(SpecModel):
+    """What every family has, with a model or without: all that the data steps need to know."""
 
     family: Name
     title: str
@@ -397,20 +404,42 @@ class FamilySpec(SpecModel):
     owner: OwnerSpec
     tags: list[str] = []
     code: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    schedule: ScheduleSpec = ScheduleSpec()
+    schedule: StartSpec
     data: DataSpec
     split: SplitSpec
+    resources: ResourcesSpec = ResourcesSpec()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.split.table not in self.data.tables:
+            raise ValueError(f"split.table {self.split.table!r} is not among data.tables {sorted(self.data.tables)}")
+        return self
+
+
+class DataFamilySpec(BaseFamilySpec):
+    """A family that is only data yet: it is ingested, validated and published, and nothing is trained."""
+
+    schedule: DataScheduleSpec = DataScheduleSpec()
+
+
+class FamilySpec(BaseFamilySpec):
+    """A model family, complete.
+
+    `model` and `hyperparameters` belong to the family's own code: `code` names its class, and the loader checks both
+    against the `ModelConfig` and `Hyperparameters` classes of the family's `config` module.
+    """
+
+    schedule: ScheduleSpec = ScheduleSpec()
     model: dict[str, Any] = {}
     hyperparameters: dict[str, Any] = {}
     trainer: TrainerSpec = TrainerSpec()
-    resources: ResourcesSpec = ResourcesSpec()
     sweep: SweepSpec
     evaluation: EvaluationSpec
     release: ReleaseSpec
     monitoring: MonitoringSpec = MonitoringSpec()
 
-    @model_validator(mode="after")
-    def _parts_agree(self) -> FamilySpec:
-        if self.split.table not in self.data.tables:
-            raise ValueError(f"split.table {self.split.table!r} is not among data.tables {sorted(self.data.tables)}")
-        return self
+
+AnyFamilySpec = FamilySpec | DataFamilySpec
+
+#: The keys that make a family one with a model.
+MODEL_KEYS = frozenset(FamilySpec.model_fields) - frozenset(BaseFamilySpec.model_fields)

@@ -1,4 +1,4 @@
-"""What one run may change about its family's spec: the parameters of `train__<family>`, typed."""
+"""What one run may change about its family's spec: the parameters of `train__` and `data__<family>`, typed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from include.errors import UserError
-from include.spec.load import DEFAULT_PROFILE, load_family
-from include.spec.models import FamilySpec, SpecModel
+from include.spec.load import DEFAULT_PROFILE, load_any_family, load_family
+from include.spec.models import AnyFamilySpec, FamilySpec, SpecModel
 
 
 class RunParams(SpecModel):
-    """Parameters of a training run.
+    """Parameters of a training run; a run of `data__<family>` has the first four and the last.
 
     Attributes:
         profile: Profile of the spec.
@@ -62,8 +62,17 @@ def parse_params(values: dict[str, Any]) -> RunParams:
 
 
 def resolve_spec(family: str, params: RunParams) -> FamilySpec:
-    """The family's spec with the run's profile and parameters applied."""
-    spec = load_family(family, params.profile)
-    if params.trials is not None:
-        spec = spec.model_copy(update={"sweep": spec.sweep.model_copy(update={"trials": params.trials})})
-    return spec
+    """The spec of a family with a model, with the run's profile and parameters applied."""
+    return _apply(load_family(family, params.profile), params)
+
+
+def resolve_any_spec(family: str, params: RunParams) -> AnyFamilySpec:
+    """The spec of any family, with the run's profile and parameters applied."""
+    spec = load_any_family(family, params.profile)
+    return _apply(spec, params) if isinstance(spec, FamilySpec) else spec
+
+
+def _apply(spec: FamilySpec, params: RunParams) -> FamilySpec:
+    if params.trials is None:
+        return spec
+    return spec.model_copy(update={"sweep": spec.sweep.model_copy(update={"trials": params.trials})})

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from include.spec.models import FamilySpec
+from include.errors import UserError
+from include.spec.models import AnyFamilySpec, FamilySpec
 from include.steps.fingerprint import fingerprint
 
 
@@ -21,7 +22,7 @@ class RunDocument(BaseModel):
 
     Attributes:
         step: Name of the step, such as `fit`.
-        spec: The family's spec, profile applied.
+        spec: The family's spec, profile applied; see `model_spec`.
         run: Identifies the pipeline run, such as `train__compliance_qa/manual__2026-11-02`; progress is shown by it.
         inputs: Parameters and object keys, by the step's own names; part of the fingerprint.
         fingerprint: Of step, code version, `inputs` and the parts of the spec that the step uses.
@@ -36,7 +37,7 @@ class RunDocument(BaseModel):
     schema_version: int = 1
     step: str
     run: str
-    spec: FamilySpec
+    spec: AnyFamilySpec
     inputs: dict[str, Any]
     code_version: str
     fingerprint: str
@@ -48,6 +49,13 @@ class RunDocument(BaseModel):
     @property
     def family(self) -> str:
         return self.spec.family
+
+    @property
+    def model_spec(self) -> FamilySpec:
+        """The spec, for steps that need a model. Raises `UserError` where the family is only data."""
+        if not isinstance(self.spec, FamilySpec):
+            raise UserError(f"the family {self.family!r} is only data: the step {self.step!r} needs a model")
+        return self.spec
 
     @property
     def result_key(self) -> str:
@@ -81,7 +89,7 @@ def progress_key(run: str, step: str, slot: int = 0) -> str:
 def make_document(
     step: str,
     run: str,
-    spec: FamilySpec,
+    spec: AnyFamilySpec,
     inputs: dict[str, Any],
     *,
     spec_parts: tuple[str, ...],

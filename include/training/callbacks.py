@@ -59,7 +59,7 @@ class FitCallback(Callback):
         self._sign = 1.0 if maximize else -1.0
         self._batch = batch_size
         self._seed = seed
-        self._every = context.document.spec.trainer.checkpoint_every_steps
+        self._every = context.document.model_spec.trainer.checkpoint_every_steps
         self._checkpoints = Checkpoints(context.store, context.document.output)
         self._mark = 0.0
         self._last_event = 0.0

@@ -32,7 +32,7 @@ def fit(context: StepContext) -> dict[str, Any]:
     `resumed_from_step` (None: from the start) and `mlflow_run` (None where MLflow failed).
     """
     inputs = context.document.inputs
-    spec, hyperparameters = split_overrides(context.document.spec, inputs["hyperparameters"])
+    spec, hyperparameters = split_overrides(context.document.model_spec, inputs["hyperparameters"])
     scratch = _fresh(context.settings.home / "scratch" / context.document.fingerprint[:20])
     try:
         with Tracker(context.settings.mlflow_url, context.document, hyperparameters) as tracker:

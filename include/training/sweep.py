@@ -31,7 +31,7 @@ def sweep(context: StepContext) -> dict[str, Any]:
     """
     document, inputs = context.document, context.document.inputs
     changes = inputs.get("adjust") or {}
-    spec, defaults = adjusted(document.spec, changes)
+    spec, defaults = adjusted(document.model_spec, changes)
     budget = trial_budget(int(inputs["trials"]), changes)
     study = open_study(
         context.settings.optuna_url,
@@ -112,7 +112,7 @@ class _Trials:
                 dataset,
                 values,
                 seed=self._seed,
-                threads=threads_per_process(self._context.document.spec.sweep.workers),
+                threads=threads_per_process(self._context.document.model_spec.sweep.workers),
                 folder=self._scratch,
                 report=lambda epoch, value: self._report(trial, epoch, value),
             )

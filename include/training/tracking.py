@@ -141,8 +141,8 @@ def _experiment(client: Any, name: str) -> str:
 def _params(document: RunDocument, hyperparameters: Mapping[str, Any]) -> dict[str, str]:
     """Hyperparameters by name, and the model's and trainer's parts of the spec with their prefix."""
     values = {name: value for name, value in hyperparameters.items() if name not in OVERRIDES}
-    values |= {f"model.{name}": value for name, value in document.spec.model.items()}
-    values |= {f"trainer.{name}": value for name, value in document.spec.trainer.model_dump(mode="json").items()}
+    values |= {f"model.{name}": value for name, value in document.model_spec.model.items()}
+    values |= {f"trainer.{name}": value for name, value in document.model_spec.trainer.model_dump(mode="json").items()}
     values |= {"seed": document.inputs.get("seed"), "dataset_digest": document.inputs.get("dataset_digest")}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from include.settings import Settings
-from include.spec import FamilySpec
+from include.spec import BaseFamilySpec
 from plugins.windtunnel.callbacks import on_failure
 
 #: Light tasks finish in seconds; one that hangs is ended.
@@ -18,7 +18,7 @@ def default_profile() -> str:
     return Settings.from_env().profile
 
 
-def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, Any]:
+def dag_arguments(spec: BaseFamilySpec, kind: str, description: str) -> dict[str, Any]:
     """Identity, ownership, retries, time-outs and callbacks of `<kind>__<family>`."""
     task_arguments: dict[str, Any] = {
         "owner": spec.owner.team,
@@ -40,7 +40,7 @@ def dag_arguments(spec: FamilySpec, kind: str, description: str) -> dict[str, An
     }
 
 
-def _start(spec: FamilySpec) -> datetime | None:
+def _start(spec: BaseFamilySpec) -> datetime | None:
     """The first interval to catch up with. None without catching up: with a date, Airflow starts the last run it
     missed as soon as the DAG is switched on, and nobody asked for that one."""
     if not spec.schedule.catchup:

@@ -6,16 +6,16 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from include.spec import FamilySpec, family_folder, profile_names
+from include.spec import BaseFamilySpec, FamilySpec, family_folder, profile_names
 
 _DATE = "^\\d{4}-\\d{2}-\\d{2}$"
 
 
-def _profiles(spec: FamilySpec) -> list[str]:
+def _profiles(spec: BaseFamilySpec) -> list[str]:
     return profile_names(family_folder(spec.family) / "family.yaml")
 
 
-def profile_param(spec: FamilySpec, default: str) -> Param:
+def profile_param(spec: BaseFamilySpec, default: str) -> Param:
     """Choice of the spec's profiles; `default` where the family has it."""
     names = _profiles(spec)
     return Param(
@@ -27,7 +27,7 @@ def profile_param(spec: FamilySpec, default: str) -> Param:
     )
 
 
-def source_param(spec: FamilySpec) -> Param:
+def source_param(spec: BaseFamilySpec) -> Param:
     """Where deliveries lie."""
     return Param(
         None,
@@ -39,8 +39,8 @@ def source_param(spec: FamilySpec) -> Param:
     )
 
 
-def train_params(spec: FamilySpec, profile: str) -> dict[str, Any]:
-    """Parameters of `train__<family>`; `include.spec.RunParams` is their typed form."""
+def data_params(spec: BaseFamilySpec, profile: str) -> dict[str, Any]:
+    """Parameters of `data__<family>`, and the data part of those of `train__<family>`."""
     return {
         "profile": profile_param(spec, profile),
         "source": source_param(spec),
@@ -60,6 +60,20 @@ def train_params(spec: FamilySpec, profile: str) -> dict[str, Any]:
             title="Deliveries before",
             description="Deliveries of this day and later are left for another run. Empty: all there are.",
         ),
+        "reason": Param(
+            "",
+            type="string",
+            maxLength=500,
+            title="Reason",
+            description="Why this run was started; kept with everything that it makes.",
+        ),
+    }
+
+
+def train_params(spec: FamilySpec, profile: str) -> dict[str, Any]:
+    """Parameters of `train__<family>`; `include.spec.RunParams` is their typed form."""
+    return {
+        **data_params(spec, profile),
         "seed": Param(
             0,
             type="integer",
@@ -81,13 +95,6 @@ def train_params(spec: FamilySpec, profile: str) -> dict[str, Any]:
             type="boolean",
             title="May be released",
             description="Off: build, evaluate and register for comparison only. A backfill is never released.",
-        ),
-        "reason": Param(
-            "",
-            type="string",
-            maxLength=500,
-            title="Reason",
-            description="Why this run was started; kept with everything that it makes.",
         ),
         "attempt": Param(
             1,

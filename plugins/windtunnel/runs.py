@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from include.spec import FamilySpec, RunParams, parse_params, resolve_spec
+from include.spec import AnyFamilySpec, FamilySpec, RunParams, parse_params, resolve_any_spec, resolve_spec
 from include.steps.document import run_key
 
 BACKFILL = "backfill"
@@ -29,8 +29,13 @@ def run_params(context: Mapping[str, Any]) -> RunParams:
 
 
 def run_spec(context: Mapping[str, Any], family: str) -> FamilySpec:
-    """The spec that this run works by."""
+    """The spec that this run works by, of a family with a model."""
     return resolve_spec(family, run_params(context))
+
+
+def run_any_spec(context: Mapping[str, Any], family: str) -> AnyFamilySpec:
+    """The spec that this run works by, of any family."""
+    return resolve_any_spec(family, run_params(context))
 
 
 def run_name(context: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from include.cli import specs
 from include.cli.output import Output
-from include.spec import family_names, load
+from include.spec import all_family_names, family_names, load
 from tests.cli.conftest import FAMILY, Result
 
 Windtunnel = Callable[..., Result]
@@ -22,7 +22,7 @@ def test_the_projects_own_specs_are_sound(windtunnel: Windtunnel) -> None:
     result = windtunnel("validate", "--json")
     assert result.code == 0, result.out
     assert result.json["ok"]
-    assert {record["name"] for record in result.json["checked"]} == {*family_names(), "airflow_settings.yaml"}
+    assert {record["name"] for record in result.json["checked"]} == {*all_family_names(), "airflow_settings.yaml"}
 
 
 def test_an_unknown_family_is_wrong(windtunnel: Windtunnel) -> None:
@@ -42,7 +42,7 @@ def test_a_wrong_key_is_told_with_file_and_line(
         file.write("\ncolour: red\n")
     lines = (folder / "family.yaml").read_text().splitlines()
     monkeypatch.setattr(specs, "family_folder", lambda name: folder)
-    monkeypatch.setattr(specs, "load_family", lambda name, profile: load.load_family(name, profile, tmp_path))
+    monkeypatch.setattr(specs, "load_any_family", lambda name, profile: load.load_any_family(name, profile, tmp_path))
     arguments = argparse.Namespace(families=[FAMILY])
     assert specs.validate(arguments, Output(as_json=True)) == 2
     (record,) = json.loads(capsys.readouterr().out)["checked"]

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from include.spec import family_names, load_family
+from include.spec import all_family_names, family_names, load_any_family, load_family
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
@@ -67,7 +67,21 @@ def test_all_files_load(dag_bag: Any) -> None:
 
 
 def test_every_family_has_one_dag_of_each_kind(dags: dict[str, Any]) -> None:
-    assert set(dags) == {f"{kind}__{family}" for kind in KINDS for family in family_names()}
+    with_model = family_names()
+    only_data = set(all_family_names()) - set(with_model)
+    assert set(dags) == {
+        *(f"{kind}__{family}" for kind in KINDS for family in with_model),
+        *(f"data__{family}" for family in only_data),
+    }
+
+
+def test_a_family_that_is_only_data_is_ingested_validated_and_published(dags: dict[str, Any]) -> None:
+    for family in set(all_family_names()) - set(family_names()):
+        dag = dags[f"data__{family}"]
+        assert [task.task_id for task in dag.topological_sort()] == ["plan", "ingest", "validate", "publish"]
+        assert dag.is_paused_upon_creation
+        assert dag.timetable.periodic, f"{dag.dag_id} cannot be backfilled"
+        assert set(dag.params) == {"profile", "source", "since", "until", "reason"}
 
 
 def test_owners_tags_docs_retries_timeouts_and_callbacks(dags: dict[str, Any]) -> None:
@@ -78,7 +92,7 @@ def test_owners_tags_docs_retries_timeouts_and_callbacks(dags: dict[str, Any]) -
         assert dag.max_active_runs == 1
         for task in dag.tasks:
             place = f"{dag.dag_id}.{task.task_id}"
-            assert task.owner == load_family(family).owner.team, place
+            assert task.owner == load_any_family(family).owner.team, place
             assert task.doc_md, f"{place} has no doc"
             assert task.on_failure_callback, f"{place} tells nobody when it fails"
             assert task.retries >= 2, place

@@ -44,6 +44,18 @@ def test_counts_rates_and_places_are_shown() -> None:
     assert "under the minimum" not in page
 
 
+def test_a_warning_is_shown_with_its_count_and_its_places() -> None:
+    made = check()
+    warning = ExpectationCount(
+        reason="odd", description="looks odd", evaluated=10, failed=4, warns=True, samples=["<f>:7"]
+    )
+    table = made.tables["rows"].model_copy(update={"expectations": [*made.tables["rows"].expectations, warning]})
+    page = render("some_family", [made.model_copy(update={"tables": {"rows": table}})])
+    assert 'looks odd <span class="warn">(warns only' in page
+    assert '<span class="warn">4</span>' in page
+    assert "&lt;f&gt;:7" in page
+
+
 def test_a_table_under_its_minimum_is_marked() -> None:
     assert "under the minimum" in render("some_family", [check(rows_clean=5)])
 

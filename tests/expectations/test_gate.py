@@ -47,6 +47,25 @@ def test_every_row_is_told_all_that_it_failed(gate: Any, gxe: Any) -> None:
     assert outcome.counts[0].description == "has text"
 
 
+def test_a_row_that_only_a_warning_is_about_stays_clean(gate: Any, gxe: Any) -> None:
+    rows = ROWS.append_column("place", pa.array([f"f:{number}" for number in range(1, 6)]))
+    outcome = gate.run_suite(
+        "s",
+        [
+            gxe.ExpectColumnValuesToBeBetween(column="n", max_value=10, meta={"reason": "too_large"}),
+            gxe.ExpectColumnValuesToBeBetween(
+                column="n", max_value=3, severity="warning", meta={"reason": "rather_large"}
+            ),
+        ],
+        rows,
+    )
+    assert outcome.reasons == {4: ["too_large"]}
+    assert [(count.failed, count.warns, count.samples) for count in outcome.counts] == [
+        (1, False, []),
+        (2, True, ["f:4", "f:5"]),
+    ]
+
+
 def test_many_rows_are_checked_in_batches_without_losing_their_number(
     gate: Any, gxe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

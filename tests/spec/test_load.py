@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from include.errors import UserError
-from include.spec import SpecError, load_family, profile_names
+from include.spec import (
+    DataFamilySpec,
+    SpecError,
+    all_family_names,
+    family_names,
+    load_any_family,
+    load_data_families,
+    load_families,
+    load_family,
+    profile_names,
+)
 from include.spec.resolve import parse_params
+from include.steps.document import RunDocument, make_document
 
 GOOD = """\
 family: toy
@@ -36,6 +48,23 @@ release:
 profiles:
   quick:
     sweep: {trials: 2}
+"""
+
+DATA_ONLY = """\
+family: rows
+title: Rows
+description: Rows, and no model.
+owner: {team: toys}
+code: include.families.compliance_qa.family:ComplianceQA
+schedule: {ingest: "0 4 * * 2"}
+data:
+  suite: compliance_qa
+  tables:
+    questions: {key: question_id}
+split: {table: questions, by: question_id, train: 0.8, validation: 0.1, test: 0.1}
+profiles:
+  small:
+    data: {max_row_bytes: 2048}
 """
 
 
@@ -144,3 +173,66 @@ def test_every_problem_is_listed_at_once(root: Path) -> None:
 def test_wrong_run_parameters_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(UserError, match="what to do"):
         parse_params(values)
+
+
+@pytest.fixture
+def mixed(root: Path) -> Path:
+    """A family with a model and one without."""
+    (root / "rows").mkdir()
+    (root / "rows" / "family.yaml").write_text(DATA_ONLY)
+    return root
+
+
+def test_a_family_may_be_only_data(mixed: Path) -> None:
+    spec = load_any_family("rows", "small", mixed)
+    assert isinstance(spec, DataFamilySpec)
+    assert (spec.schedule.ingest, spec.data.max_row_bytes) == ("0 4 * * 2", 2048)
+    assert (all_family_names(mixed), family_names(mixed)) == (["rows", "toy"], ["toy"])
+    assert [spec.family for spec in load_families(root=mixed)] == ["toy"]
+    assert [spec.family for spec in load_data_families(root=mixed)] == ["rows"]
+
+
+def test_a_family_that_is_only_data_cannot_be_loaded_as_a_model(mixed: Path) -> None:
+    with pytest.raises(SpecError, match="only data: it has no model"):
+        load_family("rows", root=mixed)
+
+
+@pytest.mark.parametrize(
+    ("added", "field", "message"),
+    [
+        ("colour: red", "colour", "unknown key"),
+        ("release: {stages: []}", "sweep", "required, but not given"),
+        ("code: include.families.nowhere:Rows", "code", "there is no module include.families.nowhere"),
+    ],
+)
+def test_a_mistake_in_a_family_of_data_is_told_with_its_line(mixed: Path, added: str, field: str, message: str) -> None:
+    path = mixed / "rows" / "family.yaml"
+    kept = [line for line in DATA_ONLY.splitlines() if line.partition(":")[0] != added.partition(":")[0]]
+    path.write_text("\n".join([added, *kept]))
+    with pytest.raises(SpecError) as caught:
+        load_any_family("rows", root=mixed)
+    found = {problem["field"]: problem for problem in caught.value.fields["problems"]}
+    assert found[field]["message"] == message
+    assert found[field]["line"] == 1
+
+
+def test_a_profile_cannot_make_a_model_of_data(mixed: Path) -> None:
+    path = mixed / "rows" / "family.yaml"
+    path.write_text(DATA_ONLY + "    trainer: {max_epochs: 2}\n")
+    with pytest.raises(SpecError, match="trainer: unknown key"):
+        load_any_family("rows", "small", mixed)
+
+
+def test_a_run_document_keeps_which_kind_of_family_it_is_for(mixed: Path) -> None:
+    made = {
+        name: make_document(
+            "ingest", "r", load_any_family(name, root=mixed), {}, spec_parts=("data",), code_version="c",
+            created_at=datetime(2026, 11, 2, tzinfo=UTC),
+        )
+        for name in ("rows", "toy")
+    }  # fmt: skip
+    read = {name: RunDocument.model_validate_json(document.model_dump_json()) for name, document in made.items()}
+    assert read == made
+    assert read["toy"].model_spec.sweep.metric == "map_at_10"
+    with pytest.raises(UserError, match="only data"):
+        _ = read["rows"].model_spec

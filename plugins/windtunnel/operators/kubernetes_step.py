@@ -13,7 +13,7 @@ from include.pods.local import pod_name
 from include.spec.models import ResourcesSpec
 from include.steps.document import RunDocument
 from plugins.windtunnel.operators.step import StepMixin
-from plugins.windtunnel.runs import run_spec
+from plugins.windtunnel.runs import run_any_spec
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -49,7 +49,7 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
         if done is not None:
             self.log.info("%s: the same work was done before; using that result", self.step)
             return done
-        self._apply(run_spec(context, self.family).resources, document)
+        self._apply(run_any_spec(context, self.family).resources, document)
         super().execute(context)
         return self._result(document)
 

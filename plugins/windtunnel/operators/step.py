@@ -24,7 +24,7 @@ from include.steps.document import RunDocument, make_document
 from include.steps.entry import EXIT_FINAL
 from include.steps.fingerprint import code_version
 from include.store.objects import ObjectNotFound, open_store
-from plugins.windtunnel.runs import run_name, run_params, run_spec
+from plugins.windtunnel.runs import run_any_spec, run_name, run_params
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,7 +62,7 @@ class StepMixin:
         document = make_document(
             self.step,
             run_name(context),
-            run_spec(context, self.family),
+            run_any_spec(context, self.family),
             self.inputs,
             spec_parts=package_parts,
             code_version=code_version(),

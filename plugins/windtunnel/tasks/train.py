@@ -10,8 +10,9 @@ from airflow.sdk import get_current_context
 from include.settings import Settings
 from include.spec import FamilySpec
 from include.steps.fingerprint import fingerprint
-from plugins.windtunnel.runs import run_actor, run_name, run_params, run_spec
+from plugins.windtunnel.runs import run_actor, run_params, run_spec
 from plugins.windtunnel.schedule import candidate_asset, retrain_asset
+from plugins.windtunnel.tasks.data import plan_data
 
 
 def plan_run(family: str) -> dict[str, Any]:
@@ -19,17 +20,13 @@ def plan_run(family: str) -> dict[str, Any]:
     from include.release import candidate
 
     context = get_current_context()
-    params, spec = run_params(context), run_spec(context, family)
+    params = run_params(context)
     plan = {
-        "run": run_name(context),
-        "source": params.source or spec.data.source,
-        "since": params.since.isoformat() if params.since else None,
-        "until": params.until.isoformat() if params.until else None,
+        **plan_data(family),
         "seed": params.seed,
         "attempt": params.attempt,
         "adjust": params.adjust,
         "releasable": params.releasable,
-        "reason": params.reason,
         "champion": candidate.champion(Settings.from_env(), family),
     }
     print(f"plan: {plan}")
