@@ -1,19 +1,27 @@
-"""The data-volume monitor: do enough new rows wait at the source to make a retrain worth it?"""
+"""The data-volume monitor: do enough new rows wait at the source to make a retrain worth it?
+
+Rows are new to a champion. Where nothing serves, the first training is the schedule's or a person's to start, and where
+the champion learned from a source of its run's own, rows at the spec's source say nothing about it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from include.data.sources import count_new_rows
+from include.data.datasets import open_dataset
+from include.data.sources import count_new_rows, source_id
+from include.release.ledger import Ledger
+from include.release.registry import find_version
 from include.settings import Settings
 from include.spec.models import FamilySpec
+from include.store.database import open_database
 
 
 def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[str, Any]:
     """Rows at the source that no dataset holds yet, and whether that asks for a retrain.
 
     Args:
-        source: Where to look; None takes the spec's source.
+        source: Where to look, whatever serves; None takes the spec's source.
 
     Returns:
         `new_rows`, `threshold`, `asks`, `why` and `cause` (see `include.monitoring.governor.Vote`).
@@ -21,13 +29,28 @@ def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[s
     Raises:
         DataError: The source cannot be read.
     """
-    place = source or spec.data.source
-    count, threshold = count_new_rows(settings, spec, place), spec.monitoring.min_new_rows
+    place, threshold = source or spec.data.source, spec.monitoring.min_new_rows
+    count = count_new_rows(settings, spec, place)
+    why, asks = f"{count} new rows wait at {place}, {threshold} ask for a retrain", count >= threshold
+    unrelated = None if source else _unrelated(settings, spec)
     return {
         "monitor": "data_volume",
         "new_rows": count,
         "threshold": threshold,
-        "asks": count >= threshold,
-        "why": f"{count} new rows wait at {place}, {threshold} ask for a retrain",
+        "asks": asks and unrelated is None,
+        "why": f"{why}; {unrelated}" if unrelated else why,
         "cause": {"source": place, "new_rows": count},
     }
+
+
+def _unrelated(settings: Settings, spec: FamilySpec) -> str | None:
+    """Why rows at the spec's source are not news to what serves; None where they are."""
+    engine = open_database(settings.database_url)
+    route = Ledger(engine).route(spec.family)
+    if route is None:
+        return "but nothing serves yet: the first training starts by schedule or by hand"
+    version = find_version(engine, spec.family, route.table.champion.version)
+    learned_from = open_dataset(settings, spec.family, version.dataset_version).manifest.source
+    if learned_from == source_id(spec.data.source):
+        return None
+    return f"but {version.version} learned from {learned_from!r}; name that source in the monitor's form to watch it"

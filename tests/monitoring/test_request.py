@@ -6,9 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
-from include.monitoring import volume
 from include.monitoring.request import decide_retrain
 from include.release.decisions import replay
 from include.release.ledger import Event, Ledger
@@ -72,12 +69,3 @@ def test_what_if_the_cooldown_were_shorter(settings: Settings) -> None:
     declined = decided(settings, vote(12500), run="monitor/2", hours=6)
     again = replay(open_database(settings.database_url), declined["decision_id"], {"cooldown_hours": 5})
     assert (again["before"]["fire"], again["after"]["fire"]) == (False, True)
-
-
-@pytest.mark.parametrize(("count", "asks"), [(9_999, False), (10_000, True)])
-def test_enough_new_rows_ask(settings: Settings, monkeypatch: pytest.MonkeyPatch, count: int, asks: bool) -> None:
-    monkeypatch.setattr(volume, "count_new_rows", lambda settings, spec, source: count)
-    found = volume.new_rows(settings, tiny_spec(), None)
-    assert (found["new_rows"], found["threshold"], found["asks"]) == (count, 10_000, asks)
-    assert f"{count} new rows wait at sample" in found["why"]
-    assert volume.new_rows(settings, tiny_spec(), "/elsewhere")["cause"]["source"] == "/elsewhere"
