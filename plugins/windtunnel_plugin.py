@@ -1,10 +1,12 @@
-"""Registers Windtunnel with Airflow: links from the nav bar to what runs beside it."""
+"""Registers Windtunnel with Airflow: its pages, and links from the nav bar to what runs beside it."""
 
 from __future__ import annotations
 
 import os
 
 from airflow.plugins_manager import AirflowPlugin
+
+from plugins.windtunnel.web.mount import PREFIX, LazyApp, pages
 
 
 def _views() -> list[dict[str, str]]:
@@ -19,7 +21,8 @@ def _views() -> list[dict[str, str]]:
 
 
 class WindtunnelPlugin(AirflowPlugin):
-    """Links to MLflow and the gateway in Airflow's own navigation."""
+    """Pages behind Airflow's login, and links to MLflow and the gateway in Airflow's own navigation."""
 
     name = "windtunnel"
     external_views = _views()
+    fastapi_apps = [{"name": "windtunnel", "app": LazyApp(pages), "url_prefix": PREFIX}]

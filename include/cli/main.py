@@ -109,17 +109,43 @@ def _add_records(
     quarantine = commands.add_parser("quarantine", help="rows that did not pass, with their reasons")
     parts = quarantine.add_subparsers(metavar="WHAT", required=True)
     listed = parts.add_parser("list", help="deliveries that left rows behind", parents=[family, common])
-    listed.set_defaults(run="include.cli.records:quarantine_list")
+    listed.set_defaults(run="include.cli.quarantine:list_all")
     show = parts.add_parser("show", help="the rows of one delivery", parents=[common])
-    show.set_defaults(run="include.cli.records:quarantine_show")
+    show.set_defaults(run="include.cli.quarantine:show")
     show.add_argument("family", metavar="FAMILY")
     show.add_argument("delivery", metavar="DELIVERY", help="as `windtunnel quarantine list` names it")
     show.add_argument("--reason", help="only rows with this reason")
     show.add_argument("--limit", type=_positive, default=20, help="how many rows (default: 20)")
+    show.add_argument("--source", metavar="ID", help="where several sources have a delivery of this name")
+    show.add_argument("--export", metavar="FILE", help="write the rows as JSON lines, to be mended and released")
+    _add_release(parts.add_parser("release", help="take rows out, as they are or mended", parents=[common]))
     data = commands.add_parser("data", help="dataset versions")
     parts = data.add_subparsers(metavar="WHAT", required=True)
     versions = parts.add_parser("versions", help="published dataset versions", parents=[family, common])
     versions.set_defaults(run="include.cli.records:dataset_versions")
+
+
+def _add_release(release: argparse.ArgumentParser) -> None:
+    release.description = (
+        "Makes a delivery of rows in quarantine, which the next run checks like any other. Either waive the reasons "
+        "that are not to count for these rows, or give the file of `quarantine show --export` with other values."
+    )
+    release.set_defaults(run="include.cli.quarantine:release")
+    release.add_argument("family", metavar="FAMILY")
+    release.add_argument("delivery", metavar="DELIVERY", help="as `windtunnel quarantine list` names it")
+    release.add_argument("--source", metavar="ID", help="where several sources have a delivery of this name")
+    release.add_argument("--waive", action="append", default=[], metavar="REASON", help="does not count for these rows")
+    rows = release.add_mutually_exclusive_group()
+    rows.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="place or key of a row (default: every row that has no other reasons than the waived ones)",
+    )
+    rows.add_argument("--file", metavar="FILE", help="mended rows; those with unchanged values stay in quarantine")
+    release.add_argument("--reason", required=True, metavar="WHY", help="kept in the ledger")
+    release.add_argument("--by", required=True, metavar="NAME", help="who decided it; kept in the ledger")
 
 
 def _natural(text: str) -> int:

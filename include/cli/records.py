@@ -1,4 +1,4 @@
-"""`windtunnel versions`, `ledger`, `quarantine` and `data`: what was made, and what became of it."""
+"""`windtunnel versions`, `ledger` and `data`: what was made, and what became of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from include.cli.context import chosen_family, live_settings
 from include.cli.output import Output
-from include.errors import UserError
 
 
 def versions(arguments: argparse.Namespace, out: Output) -> int:
@@ -109,45 +108,4 @@ def dataset_versions(arguments: argparse.Namespace, out: Output) -> int:
     ]
     columns = ["version", "published", "rows", "deliveries", "change", "digest"]
     out.table(columns, rows, empty=f"{family} has no dataset version yet")
-    return 0
-
-
-def quarantine_list(arguments: argparse.Namespace, out: Output) -> int:
-    """Deliveries with rows in quarantine, and their reasons."""
-    from include.data.quarantine import list_quarantine
-    from include.store.objects import open_store
-
-    family = chosen_family(arguments.family)
-    found = list_quarantine(open_store(live_settings().store_url), family)
-    if out.as_json:
-        out.document([vars(entry) for entry in found])
-        return 0
-    rows = [
-        (entry.delivery, entry.passed, entry.rows, ", ".join(f"{name} {n}" for name, n in entry.reasons.items()))
-        for entry in found
-    ]
-    out.table(["delivery", "passed", "rows", "reasons"], rows, empty=f"no row of {family} is in quarantine")
-    return 0
-
-
-def quarantine_show(arguments: argparse.Namespace, out: Output) -> int:
-    """The rows of one delivery that are in quarantine."""
-    from include.data.quarantine import list_quarantine, quarantined_rows
-    from include.store.objects import open_store
-
-    family = chosen_family(arguments.family)
-    store = open_store(live_settings().store_url)
-    listed = list_quarantine(store, family)
-    entries = [entry for entry in listed if entry.delivery == arguments.delivery]
-    if not entries:
-        known = ", ".join(sorted({entry.delivery for entry in listed})) or "(none)"
-        raise UserError(f"no row of delivery {arguments.delivery!r} is in quarantine", hint=f"deliveries: {known}")
-    rows = [row for entry in entries for row in quarantined_rows(store, entry.key, arguments.reason)]
-    if out.as_json:
-        out.document([vars(row) for row in rows[: arguments.limit]])
-        return 0
-    cells = [(row.table, row.place, ", ".join(row.reasons), row.detail, row.values[:200]) for row in rows]
-    out.table(["table", "place", "reasons", "detail", "row"], cells[: arguments.limit], empty="no row has that reason")
-    if len(rows) > arguments.limit:
-        out.line(f"... and {len(rows) - arguments.limit} more (--limit)")
     return 0

@@ -2,7 +2,8 @@
 
 Deliveries in `[since, until)` are this run's. Earlier ones are looked at as well, because a delivery may come late,
 and because a question may cite a passage of an earlier delivery; they go along as the list under `earlier`. A
-delivery that the catalogue knows with the same content is not read again.
+delivery that the catalogue knows with the same content is not read again. Rows that people released from the
+quarantine of this source come along as deliveries of the day of their release (see `include.data.released`).
 
 Safe to repeat and to run beside itself: a batch is complete when its `batch.json` is there and counts when it stands
 in the catalogue, once per content.
@@ -19,9 +20,11 @@ from typing import Any
 from include.data.batches import batch_exists, rows_of_batch, write_batch
 from include.data.catalogue import Catalogue
 from include.data.records import IngestedDelivery
+from include.data.released import RELEASE, released_deliveries
 from include.data.sources import Source, delivery_digest, list_deliveries, open_source
 from include.errors import DataError, UserError, WindtunnelError
 from include.families.contract import Delivery, load_data_code
+from include.release.ledger import Ledger
 from include.steps.entry import StepContext
 from include.steps.fingerprint import fingerprint
 from include.store.database import open_database
@@ -100,7 +103,12 @@ def _collect(
             print(f"skipped delivery {delivery.name} of before the interval: {error}", flush=True)
     names = {delivery.name for delivery in offered}
     gone = {d.delivery: d for d in known if d.delivery not in names and not interval.ended_before(d.delivered_on)}
-    found = sorted([*found, *gone.values()], key=lambda d: (d.delivered_on, d.delivery))
+    released = [
+        _note_release(context, catalogue, delivery)
+        for delivery in released_deliveries(Ledger(open_database(context.settings.database_url)), family, {source.id})
+        if not interval.ended_before(delivery.delivered_on)
+    ]
+    found = sorted([*found, *gone.values(), *released], key=lambda d: (d.delivered_on, d.delivery))
     listed = [delivery for delivery in found if not interval.starts_after(delivery.delivered_on)]
     return listed, found[: len(found) - len(listed)]
 
@@ -125,6 +133,13 @@ def _ingest_one(
     catalogue.add_delivery(spec.family, source.id, entry, datetime.now(UTC))
     print(f"ingested delivery {delivery.name}: {rows} rows", flush=True)
     return entry
+
+
+def _note_release(context: StepContext, catalogue: Catalogue, delivery: IngestedDelivery) -> IngestedDelivery:
+    """A release has its raw batch already; it is a delivery of the catalogue like any other."""
+    if catalogue.add_delivery(context.document.family, RELEASE, delivery, datetime.now(UTC)):
+        print(f"ingested {delivery.delivery}: {delivery.rows_in} rows out of quarantine", flush=True)
+    return delivery
 
 
 def _copy(context: StepContext, delivery: Delivery, digest: str, prefix: str) -> int:

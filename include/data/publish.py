@@ -69,14 +69,13 @@ def _put_deliveries(
             location = table_location(spec.family, source, name)
             if not tables.holds(location, delivery.delivery, content):
                 rows = read_parquet(context.store, delivery.clean_keys[name])
-                rows = _with_platform_columns(spec, name, rows, source, delivery)
+                rows = _with_platform_columns(spec, name, rows, delivery)
                 tables.put_delivery(location, delivery.delivery, rows, content)
         context.progress(number + 1, len(deliveries), "deliveries", force=True, delivery=delivery.delivery)
 
 
-def _with_platform_columns(
-    spec: BaseFamilySpec, name: str, rows: pa.Table, source: str, delivery: CheckedDelivery
-) -> pa.Table:
+def _with_platform_columns(spec: BaseFamilySpec, name: str, rows: pa.Table, delivery: CheckedDelivery) -> pa.Table:
+    source = delivery.check_key.split("/")[2]  # that of the run, or `release`
     size, digest = rows.num_rows, rows.column(DIGEST)
     rows = rows.drop_columns([DIGEST])
     rows = rows.append_column("source", pa.repeat(pa.scalar(source), size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict
 
@@ -62,6 +62,7 @@ class TableCheck(Record):
         min_valid_rate: From the spec.
         reasons: Reason -> rows that have it; a row may have several.
         samples: Reason -> places of the first few rows.
+        waived: Reason -> clean rows that have it and that a person released in spite of it.
         clean_key: Key of the clean rows (Parquet).
         content: sha256 (hex) of the clean rows, whatever their order.
         expectations: Every expectation with its counts.
@@ -76,6 +77,7 @@ class TableCheck(Record):
     clean_key: str
     content: str
     expectations: list[ExpectationCount] = []
+    waived: dict[str, int] = {}
 
     @property
     def valid_rate(self) -> float:
@@ -90,17 +92,24 @@ class TableCheck(Record):
 class DeliveryCheck(Record):
     """What became of a delivery: the content of `check.json`, written last of all of its files.
 
-    `suite_digest` is the sha256 (hex) of the suite's source.
+    Attributes:
+        suite: Name of the suite; `suite_version` is the number that its author gave it, and `suite_digest` the sha256
+            (hex) of its source.
+        batch_key: Object-key prefix of the raw batch that was checked.
+        checked_at: When; of several checks of one delivery the newest counts for people.
     """
 
     delivery: str
     delivered_on: date
     digest: str
     suite: str
+    suite_version: str = ""
     suite_digest: str = ""
     tables: dict[str, TableCheck]
     quarantine_key: str
     keys_key: str
+    batch_key: str = ""
+    checked_at: datetime | None = None
 
     @property
     def passed(self) -> bool:
@@ -109,8 +118,10 @@ class DeliveryCheck(Record):
     def summary(self, check_key: str, earlier: str | None) -> CheckedDelivery:
         """The record that goes on to `publish`."""
         reasons: Counter[str] = Counter()
+        waived: Counter[str] = Counter()
         for table in self.tables.values():
             reasons.update(table.reasons)
+            waived.update(table.waived)
         rows_in = sum(table.rows_in for table in self.tables.values())
         rows_clean = sum(table.rows_clean for table in self.tables.values())
         return CheckedDelivery(
@@ -118,9 +129,10 @@ class DeliveryCheck(Record):
             delivered_on=self.delivered_on,
             digest=self.digest,
             suite=self.suite,
+            suite_version=self.suite_version,
             suite_digest=self.suite_digest,
             check_key=check_key,
-            check_digest=fingerprint(check=self.model_dump(mode="json")),
+            check_digest=fingerprint(check=self.model_dump(mode="json", exclude={"checked_at"})),
             clean_keys={name: table.clean_key for name, table in self.tables.items()},
             content={name: table.content for name, table in self.tables.items()},
             quarantine_key=self.quarantine_key,
@@ -128,6 +140,7 @@ class DeliveryCheck(Record):
             rows_clean=rows_clean,
             rows_quarantined=rows_in - rows_clean,
             reasons=dict(sorted(reasons.items())),
+            waived=dict(sorted(waived.items())),
             earlier=earlier,
         )
 
@@ -136,13 +149,15 @@ class CheckedDelivery(Record):
     """A delivery that passed the gate.
 
     Attributes:
-        suite, suite_digest: The expectation suite that it passed, and the sha256 (hex) of its source.
+        suite, suite_version, suite_digest: The expectation suite that it passed, its number, and the sha256 (hex) of
+            its source.
         check_key: Key of its `check.json`, which holds the counts of every expectation.
         check_digest: sha256 (hex) of that check's content.
         clean_keys: Table -> key of its clean rows (Parquet).
         content: Table -> sha256 (hex) of the clean rows, whatever their order.
         quarantine_key: Key of its quarantined rows (Parquet).
-        reasons: Reason -> rows of all tables that have it.
+        reasons: Reason -> quarantined rows of all tables that have it.
+        waived: Reason -> clean rows of all tables that have it and were released in spite of it.
         earlier: Key of the list of checked deliveries before this run's interval; None where there are none.
     """
 
@@ -150,6 +165,7 @@ class CheckedDelivery(Record):
     delivered_on: date
     digest: str
     suite: str = ""
+    suite_version: str = ""
     suite_digest: str = ""
     check_key: str
     check_digest: str = ""
@@ -160,6 +176,7 @@ class CheckedDelivery(Record):
     rows_clean: int
     rows_quarantined: int
     reasons: dict[str, int]
+    waived: dict[str, int] = {}
     earlier: str | None = None
 
 

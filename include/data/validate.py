@@ -10,20 +10,18 @@ An earlier delivery that fails the gate is left out; one of this run stops it.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from include.data.checks import load_check, load_keys, make_check
 from include.data.records import CheckedDelivery, DeliveryCheck, IngestedDelivery, TableCheck, Totals
-from include.errors import DataError, UserError
+from include.errors import DataError
 from include.expectations.docs import render
 from include.expectations.known import Known
+from include.expectations.suites import load_suite
 from include.families.contract import load_data_code
-from include.spec.models import BaseFamilySpec
 from include.steps.entry import StepContext, read_json
 from include.steps.fingerprint import fingerprint
 
@@ -83,31 +81,12 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
                     load_keys(context.store, entry.check, known)
             loaded = len(checked)
             check = make_check(
-                context.store, prefix, spec, load_data_code(spec.code).schemas(), _suite(spec), delivery, known
+                context.store, prefix, spec, load_data_code(spec.code).schemas(), load_suite(spec), delivery, known
             )
         checked.append(_Checked(delivery, check, f"{prefix}/check.json"))
         _tell(delivery, check)
     context.progress(len(deliveries), len(deliveries), "deliveries", force=True)
     return checked
-
-
-def _suite(spec: BaseFamilySpec) -> ModuleType:
-    """The suite's module, with a table for every table of the spec. Imports Great Expectations."""
-    name = f"include.expectations.{spec.data.suite}"
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise UserError(
-            f"there is no suite {spec.data.suite!r}", where="data.suite", hint="suites lie in include/expectations"
-        ) from None
-    if set(module.TABLES) != set(spec.data.tables):
-        raise UserError(
-            f"the suite checks the tables {sorted(module.TABLES)}, the spec names {sorted(spec.data.tables)}",
-            where="data.suite",
-        )
-    return module
 
 
 def _tell(delivery: IngestedDelivery, check: DeliveryCheck) -> None:

@@ -28,7 +28,12 @@ from great_expectations.expectations.expectation import Expectation  # noqa: TID
 from include.expectations.known import Known
 from include.expectations.text_faults import personal_data, wrong_encoding
 
+VERSION = "1.0.0"
 TABLES = ("passages", "questions")
+#: A waiver cannot lift these: keys name the rows, and every question needs a passage that exists.
+BINDING = frozenset(
+    {"wrong_key", "missing_key", "empty_passage", "empty_question", "missing_citation", "unknown_passage"}
+)
 MAX_PASSAGE = 200_000
 MAX_QUESTION = 4_000
 MAX_ANSWER = 20_000

@@ -33,9 +33,10 @@ def render(family: str, checks: Sequence[DeliveryCheck]) -> str:
 
 def _delivery(check: DeliveryCheck) -> str:
     state = _state(check.passed, "passed", "stopped")
+    suite = " ".join(part for part in (check.suite, check.suite_version, check.suite_digest[:12]) if part)
     tables = "".join(_table(name, table) for name, table in check.tables.items())
     return (
-        f"<h2>Delivery {escape(check.delivery)} {state}</h2><p>Suite <code>{escape(check.suite)}</code>, content "
+        f"<h2>Delivery {escape(check.delivery)} {state}</h2><p>Suite <code>{escape(suite)}</code>, content "
         f"<code>{escape(check.digest[:16])}</code>. Quarantine: <code>{escape(check.quarantine_key)}</code></p>{tables}"
     )
 
@@ -62,7 +63,14 @@ def _table(name: str, table: TableCheck) -> str:
     head = (
         "<tr><th>reason</th><th>expectation</th><th class=n>rows</th><th class=n>failed</th><th>for example</th></tr>"
     )
-    return f"{heading}<table>{head}{lines}</table>"
+    return f"{heading}<table>{head}{lines}</table>{_waived(table)}"
+
+
+def _waived(table: TableCheck) -> str:
+    if not table.waived:
+        return ""
+    parts = ", ".join(f"<code>{escape(reason)}</code> for {rows}" for reason, rows in table.waived.items())
+    return f"<p>Rows among the clean ones for which a person waived a reason: {parts}.</p>"
 
 
 def _level(count: ExpectationCount) -> str:

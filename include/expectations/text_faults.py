@@ -14,7 +14,7 @@ _LONG_PHONE = re.compile(
 )
 _SHORT_PHONE = re.compile(
     r"\b(?:call|calls|called|phone|telephone|tel|mobile|cell|ring|text|reach|reached|whatsapp|contact|number|fax)\b"
-    r"\.?[^.?!\d]{0,40}?(?<!\w)\d{3,4}[ -]\d{4}(?![\w-])",
+    r"\.?[^.?!\d]{0,40}?(?<!\w)(\d{3,4}[ -]\d{4})(?![\w-])",
     re.IGNORECASE,
 )
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
@@ -42,6 +42,17 @@ def personal_data(text: str | None) -> str | None:
     if any(_valid_card(re.sub(r"\D", "", match[0])) for match in _CARD.finditer(text)):
         return "card"
     return "phone" if _LONG_PHONE.search(text) or _SHORT_PHONE.search(text) else None
+
+
+def mask_personal_data(text: str) -> str:
+    """`text` with a mark such as `[email]` in the place of everything that `personal_data` finds."""
+    while personal_data(text):  # what is masked can bring a second number closer to the word that announces it
+        text = _EMAIL.sub("[email]", text)
+        text = _IBAN.sub(lambda match: "[iban]" if _valid_iban(match[0].replace(" ", "")) else match[0], text)
+        text = _CARD.sub(lambda match: "[card]" if _valid_card(re.sub(r"\D", "", match[0])) else match[0], text)
+        text = _LONG_PHONE.sub("[phone]", text)
+        text = _SHORT_PHONE.sub(lambda match: match[0].removesuffix(match[1]) + "[phone]", text)
+    return text
 
 
 def wrong_encoding(text: str | None) -> str | None:

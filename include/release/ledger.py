@@ -29,6 +29,7 @@ class Event(str, Enum):
     """Kinds of ledger entries."""
 
     DATASET_PUBLISHED = "dataset_published"
+    ROWS_RELEASED = "rows_released"  # out of quarantine, by a person
     REGISTERED = "registered"
     ARCHIVED = "archived"
     BOOTSTRAPPED = "bootstrapped"

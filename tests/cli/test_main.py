@@ -70,7 +70,8 @@ def test_every_command_names_code_that_exists() -> None:
 
     commands = [
         ["up"], ["down"], ["airflow"], ["demo"], ["status"], ["validate"], ["train"], ["versions"], ["ledger"],
-        ["ask", "f", "q"], ["quarantine", "list"], ["quarantine", "show", "f", "d"], ["data", "versions"],
+        ["ask", "f", "q"], ["quarantine", "list"], ["quarantine", "show", "f", "d"],
+        ["quarantine", "release", "f", "d", "--reason", "w", "--by", "b"], ["data", "versions"],
     ]  # fmt: skip
     for command in commands:
         name, _, function = build_parser().parse_args(command).run.partition(":")

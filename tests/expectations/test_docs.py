@@ -56,6 +56,15 @@ def test_a_warning_is_shown_with_its_count_and_its_places() -> None:
     assert "&lt;f&gt;:7" in page
 
 
+def test_the_suite_and_what_was_waived_are_named() -> None:
+    plain = check()
+    waived = {"rows": plain.tables["rows"].model_copy(update={"waived": {"too_long": 2}})}
+    made = plain.model_copy(update={"tables": waived, "suite_version": "1.2.0", "suite_digest": "e" * 64})
+    page = render("some_family", [made])
+    assert f"s 1.2.0 {'e' * 12}<" in page
+    assert "<code>too_long</code> for 2" in page and "waived" not in render("some_family", [plain])
+
+
 def test_a_table_under_its_minimum_is_marked() -> None:
     assert "under the minimum" in render("some_family", [check(rows_clean=5)])
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from include.expectations.text_faults import personal_data, wrong_encoding
+from include.expectations.text_faults import mask_personal_data, personal_data, wrong_encoding
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,37 @@ def test_text_that_was_decoded_twice_is_found_for_every_accented_letter() -> Non
         for codec in ("latin-1", "cp1252"):
             garbled = letter.encode().decode(codec, errors="replace")
             assert wrong_encoding(garbled), (letter, codec)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Write to ada.b+c@mail.example.org today", "Write to [email] today"),
+        ("Call me on 555-0142?", "Call me on [phone]?"),
+        ("ring 555-0142 or 555-0143", "ring [phone] or [phone]"),
+        ("from GB82 WEST 1234 5698 7654 32, please", "from [iban], please"),
+        ("card 4111 1111 1111 1111.", "card [card]."),
+        ("rule 4.1.2, 1234 5678 crowns", "rule 4.1.2, 1234 5678 crowns"),
+        ("", ""),
+    ],
+)
+def test_only_personal_data_is_masked(text: str, masked: str) -> None:
+    assert mask_personal_data(text) == masked
+
+
+_PIECES = [
+    "call",
+    " ",
+    "555-0142",
+    "+44 20 7946 0958",
+    "a@b.co",
+    "4111111111111111",
+    "GB82WEST12345698765432",
+    ".",
+    "7",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
+def test_nothing_that_is_found_is_left(text: str) -> None:
+    assert personal_data(mask_personal_data(text)) is None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.pods.contract import ENDED_PHASES, PodPhase, PodSpec
@@ -24,6 +24,7 @@ from include.steps.document import RunDocument, make_document
 from include.steps.entry import EXIT_FINAL
 from include.steps.fingerprint import code_version
 from include.store.objects import ObjectNotFound, open_store
+from plugins.windtunnel.links import DataDocsLink
 from plugins.windtunnel.runs import run_any_spec, run_name, run_params
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class StepMixin:
     family: str
     step: str
     inputs: dict[str, Any]
+
+    @property
+    def operator_extra_links(self) -> tuple[BaseOperatorLink, ...]:
+        """What the UI links to from the task: the Data Docs, where the step writes them."""
+        return (DataDocsLink(),) if self.step == "validate" else ()
 
     def write_document(self, context: Context) -> RunDocument:
         """Makes the step's run document and puts it into the object store."""

@@ -1,0 +1,26 @@
+"""Links that Airflow's UI shows on a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
+
+from plugins.windtunnel.web.mount import PREFIX
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class DataDocsLink(BaseOperatorLink):
+    """From the `validate` task to what the gate found in this run."""
+
+    name = "Data Docs"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+        run = quote(ti_key.run_id, safe="")
+        return f"{base}{PREFIX}/data-docs/{quote(ti_key.dag_id, safe='')}/{run}"

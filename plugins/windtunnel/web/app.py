@@ -1,0 +1,63 @@
+"""The pages as a FastAPI application.
+
+Airflow mounts it beside its own API and does not guard it: every route here names the right that it needs, with the
+dependencies that Airflow's own routes use.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import Depends, FastAPI, HTTPException, Path, status
+from fastapi.responses import HTMLResponse
+
+from include.settings import Settings
+from include.steps.document import RunDocument, run_key
+from include.store.objects import ObjectNotFound, ObjectStore, open_store
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+_DAG_ID = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def make_app() -> FastAPI:
+    """The application, without documentation pages of its own: they would be open to everybody."""
+    app = FastAPI(title="Windtunnel", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get(
+        "/data-docs/{dag_id}/{run_id}",
+        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
+    )
+    def data_docs(
+        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
+    ) -> HTMLResponse:
+        """The validation of a run, for whoever may read the logs of its DAG."""
+        return HTMLResponse(_docs_of(dag_id, run_id), headers=_HEADERS)
+
+    return app
+
+
+def _docs_of(dag_id: str, run_id: str) -> bytes:
+    if not _DAG_ID.fullmatch(dag_id) or not dag_id.strip("."):  # another name could lead to another DAG's documents
+        raise _missing("there is no such DAG")
+    store = open_store(Settings.from_env().store_url)
+    try:
+        document = _document(store, f"runs/{run_key(dag_id, run_id)}/validate-0.json")
+        return store.get(f"{document.output}/docs/index.html")
+    except ObjectNotFound:
+        raise _missing("this run has not validated anything") from None
+
+
+def _document(store: ObjectStore, key: str) -> RunDocument:
+    return RunDocument.model_validate_json(store.get(key))
+
+
+def _missing(what: str) -> HTTPException:
+    return HTTPException(status.HTTP_404_NOT_FOUND, what)
