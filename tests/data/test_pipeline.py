@@ -16,11 +16,13 @@ from include.data.manifest import Manifest
 from include.data.quarantine import list_quarantine, quarantined_rows
 from include.data.records import DeliveryCheck
 from include.errors import DataError, UserError
+from include.expectations import compliance_qa
+from include.expectations.suites import suite_digest
 from include.release.ledger import Event, Ledger
-from include.steps.fingerprint import file_digest, fingerprint
+from include.steps.fingerprint import fingerprint
 from include.store.database import open_database
 
-from .conftest import FAMILY, ROOT, Deliveries, Pipeline, ask, make_spec
+from .conftest import FAMILY, Deliveries, Pipeline, ask, make_spec
 
 
 def ids(pipeline: Pipeline, version: str, table: str = "questions", key: str = "question_id") -> list[str]:
@@ -96,9 +98,9 @@ class TestWholeSource:
         assert split.parameters["seed"] == 3
         assert manifest.domains == {"document_id": ["AA", "CC"]}
         assert manifest.software.keys() == {"deltalake", "great-expectations", "pandas", "pyarrow"}
-        suite = ROOT / "include" / "expectations" / "compliance_qa.py"
         for delivery in manifest.deliveries:
-            assert (delivery.suite, delivery.suite_digest) == ("compliance_qa", file_digest(suite))
+            assert (delivery.suite, delivery.suite_version) == ("compliance_qa", compliance_qa.VERSION)
+            assert delivery.suite_digest == suite_digest(compliance_qa)
             check = DeliveryCheck.model_validate_json(pipeline.store.get(delivery.check_key))
             assert delivery.check_digest == fingerprint(check=check.model_dump(mode="json"))
             assert check.tables["questions"].expectations
