@@ -36,16 +36,22 @@ class View(Protocol):
         ...
 
 
+_WORTH_TELLING = 5.0  # seconds
+
+
 def make_view(out: Output) -> View:
     """The view that fits where the output goes."""
     return LiveView(out) if out.console.is_terminal else PlainView(out)
 
 
 def progress_text(record: Mapping[str, Any]) -> str:
-    """`3/8 trials, recall_at_10 0.8312`."""
+    """`3/8 trials, 4 min left, recall_at_10 0.8312`."""
     unit = f" {record['unit']}" if record.get("unit") else ""
     done, total = record.get("done"), record.get("total")
     parts = [f"{show(done)}/{show(total)}{unit}"] if total else []
+    left = record.get("seconds_left")
+    if left is not None and left >= _WORTH_TELLING:
+        parts.append(f"{left:.0f} s left" if left < 90 else f"{left / 60:.0f} min left")
     parts += [
         f"{key} {show(value)}" for key, value in (record.get("facts") or {}).items() if not isinstance(value, dict)
     ]

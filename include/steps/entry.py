@@ -35,6 +35,21 @@ Step = Callable[["StepContext"], dict[str, Any]]
 
 
 @dataclass
+class Pace:
+    """How fast a step goes, from where it was first seen in the present unit: a resumed training starts at step 500."""
+
+    _unit: str = ""
+    _began: tuple[float, float] = (0.0, 0.0)  # seconds, units done
+
+    def left(self, now: float, done: float, total: float, unit: str) -> float | None:
+        """Seconds that are left; None where nothing is, or nothing was done yet."""
+        if unit != self._unit or done < self._began[1]:
+            self._unit, self._began = unit, (now, done)
+        seconds, units = now - self._began[0], done - self._began[1]
+        return seconds / units * (total - done) if units > 0 and done < total else None
+
+
+@dataclass
 class StepContext:
     """What a step works with.
 
@@ -48,6 +63,7 @@ class StepContext:
     store: ObjectStore
     settings: Settings
     _last_progress: float = field(default=0.0, repr=False)
+    _pace: Pace = field(default_factory=Pace, repr=False)
 
     def put_json(self, name: str, value: Any) -> str:
         """Writes `value` as `<output>/<name>`; returns its key."""
@@ -56,14 +72,20 @@ class StepContext:
         return key
 
     def progress(self, done: float, total: float, unit: str = "", *, force: bool = False, **facts: Any) -> None:
-        """Shows how far the step is: `done` of `total` `unit`s, with further facts such as the latest metric."""
+        """Shows how far the step is: `done` of `total` `unit`s, with further facts such as the latest metric.
+
+        Once the pace is known, the seconds that are left are shown as well.
+        """
         now = time.monotonic()
+        left = self._pace.left(now, done, total, unit)
         if not force and now - self._last_progress < 0.5:
             return
         self._last_progress = now
         shown = " ".join(
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in facts.items()
         )
+        if left is not None:
+            shown = f"{shown} left={left:.0f}s".lstrip()
         print(f"progress {self.document.step} {done:g}/{total:g} {unit} {shown}".rstrip(), flush=True)
         record = {
             "step": self.document.step,
@@ -71,6 +93,7 @@ class StepContext:
             "total": total,
             "unit": unit,
             "facts": facts,
+            "seconds_left": None if left is None else round(left, 1),
             "at": time.time(),
         }
         self.store.put(self.document.progress_key, json.dumps(record, default=str).encode())

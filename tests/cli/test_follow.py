@@ -134,3 +134,10 @@ def test_a_failed_run_without_a_failed_task_points_to_the_ui(store: ObjectStore)
 def test_progress_fits_on_a_line(record: dict[str, Any], text: str | None) -> None:
     shown = progress_text(record)
     assert shown == text if text is not None else len(shown) <= 110
+
+
+def test_progress_tells_the_time_that_is_left_when_it_is_worth_a_word() -> None:
+    record = {"done": 3, "total": 8, "unit": "steps", "facts": {}}
+    assert progress_text({**record, "seconds_left": 200.4}) == "3/8 steps, 3 min left"
+    assert progress_text({**record, "seconds_left": 45}) == "3/8 steps, 45 s left"
+    assert progress_text({**record, "seconds_left": 2}) == "3/8 steps"

@@ -12,7 +12,7 @@ from include.errors import DataError, WindtunnelError
 from include.settings import Settings
 from include.spec import load_family
 from include.steps.document import RunDocument, make_document, run_key
-from include.steps.entry import EXIT_FINAL, EXIT_OK, EXIT_RETRY, StepContext, run_step
+from include.steps.entry import EXIT_FINAL, EXIT_OK, EXIT_RETRY, Pace, StepContext, run_step
 from include.steps.fingerprint import canonical_json, fingerprint
 from include.store.objects import open_store
 
@@ -94,3 +94,12 @@ def test_canonical_json_is_order_free_and_refuses_nan() -> None:
     assert fingerprint(a=1, b=2) == fingerprint(b=2, a=1)
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"x": float("nan")})
+
+
+def test_the_time_that_is_left_follows_from_the_pace_since_the_step_was_first_seen() -> None:
+    pace = Pace()
+    assert pace.left(100.0, 500, 800, "steps") is None  # resumed: nothing was done in this process yet
+    assert pace.left(110.0, 600, 800, "steps") == pytest.approx(20.0)
+    assert pace.left(130.0, 800, 800, "steps") is None
+    assert pace.left(131.0, 0, 1, "export") is None  # another unit has a pace of its own
+    assert pace.left(141.0, 0.5, 1, "export") == pytest.approx(10.0)
