@@ -188,7 +188,7 @@ def _run(runtime: ModelRuntime, inputs: list[Inputs], rows: list[int]) -> list[A
     try:
         merged = {name: [value for one in inputs for value in one[name]] for name in inputs[0]}
         return _split(answer(runtime, merged, sum(rows)), rows)
-    except Exception:  # model code may raise anything; whoever's input it was must not fail the others
+    except (Exception, SystemExit):  # model code may raise anything; whoever's input it was must not fail the others
         return [_one(runtime, one, count) for one, count in zip(inputs, rows, strict=True)]
 
 
@@ -197,6 +197,8 @@ def _one(runtime: ModelRuntime, inputs: Inputs, rows: int) -> Answers | Exceptio
         return answer(runtime, inputs, rows)
     except Exception as error:  # model code may raise anything; it becomes this request's error
         return error
+    except SystemExit as error:  # it would end this thread, and no other request would ever be answered
+        return ModelError(f"the model asked to exit with {error.code!r}")
 
 
 def _split(answers: Answers, rows: list[int]) -> list[Answers | Exception]:

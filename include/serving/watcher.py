@@ -136,7 +136,10 @@ class Watcher:
         while not self._stop.is_set():
             try:
                 self.poll()
-            except Exception:  # this thread must outlive whatever it meets, or the gateway would never change again
+            except (
+                Exception,
+                SystemExit,
+            ):  # this thread must outlive whatever it meets, or the gateway would never change again
                 log.exception("the route watcher met an error that it does not know")
             self._stop.wait(self._poll_seconds)
 
@@ -150,7 +153,7 @@ class Watcher:
         started = self._clock()
         try:
             loaded = self._load(family, route)
-        except Exception as error:  # a package's code may raise anything; the table that serves must stay
+        except (Exception, SystemExit) as error:  # a package's code may raise anything; the old table must stay
             self._fail(family, generation, f"{type(error).__name__}: {error}")
             self._serve_champion_alone(family, route)
             return
@@ -170,7 +173,7 @@ class Watcher:
         alone = RoutingTable(champion=route.table.champion, stage=route.table.stage, rollout=route.table.rollout)
         try:
             model = self._loader.load(family, alone.champion.digest)
-        except Exception as error:  # as above; the failure is already shown
+        except (Exception, SystemExit) as error:  # as above; the failure is already shown
             log.warning("%s: the champion cannot be loaded either: %s", family, error)
             return
         reason = self.failed[family].error

@@ -53,6 +53,22 @@ def test_one_bad_question_does_not_fail_the_others_in_its_batch() -> None:
     assert [found.records[0]["answer"] for found in (*answers[:2], answers[3])] == ["echo: first", "echo: a", "echo: c"]
 
 
+def test_a_model_that_exits_fails_its_request_and_answers_the_next() -> None:
+    class Exits(EchoRuntime):
+        def predict(self, inputs: Any) -> Any:
+            if "exit" in inputs["question"]:
+                raise SystemExit(3)
+            return super().predict(inputs)
+
+    async def scenario() -> list[Any]:
+        target = batcher(Exits({}))
+        return [*await ask_all(target, ["exit"]), *await ask_all(target, ["exit", "b"])]
+
+    first, second, third = asyncio.run(scenario())
+    assert isinstance(first, ModelError) and isinstance(second, ModelError)
+    assert third.records[0]["answer"] == "echo: b"
+
+
 def test_a_full_queue_turns_requests_away_with_503() -> None:
     runtime = EchoRuntime({"latency_ms": 20})
     answers = asyncio.run(ask_all(batcher(runtime, max_rows=1, max_waiting=2), [f"q{n}" for n in range(6)]))

@@ -47,12 +47,13 @@ class Loader:
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
+        self.error: BaseException | None = None
         self.loaded: list[str] = []
 
     def load(self, family: str, digest: str) -> Model:
         self.loaded.append(digest)
         if digest in self.broken:
-            raise RuntimeError(f"{digest} is broken")
+            raise self.error or RuntimeError(f"{digest} is broken")
         return Model(digest, EchoRuntime({"name": digest}), None, {}, False)  # type: ignore[arg-type]
 
 
@@ -146,6 +147,16 @@ def test_with_nothing_else_to_serve_the_champion_serves_without_its_broken_chall
     shown = scene.watcher.to_json()["echo"]
     assert (shown["degraded"], shown["failed"]) == (False, None)
     assert {scene.watcher.tables["echo"].assigned(f"u{n}").version for n in range(50)} == {"a", "b"}
+
+
+def test_a_package_that_exits_while_it_loads_is_a_broken_one(scene: Scene) -> None:
+    scene.loader.broken, scene.loader.error = {"b"}, SystemExit(3)
+    scene.routes.add(table("a"))
+    scene.watcher.poll()
+    scene.routes.add(table("b"))
+    scene.watcher.poll()
+    assert scene.generation() == 1
+    assert scene.watcher.failed["echo"].error == "SystemExit: 3"
 
 
 def test_a_broken_champion_serves_nobody(scene: Scene) -> None:
