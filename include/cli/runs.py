@@ -11,7 +11,7 @@ from include.cli.output import Output
 from include.cli.views import make_view
 from include.store.objects import open_store
 
-_FORM = ("profile", "source", "since", "until", "seed", "trials", "reason")
+_FORM = ("profile", "source", "since", "until", "seed", "trials", "fold", "reason")
 
 
 def train(arguments: argparse.Namespace, out: Output) -> int:

@@ -5,21 +5,33 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.data.assignment import lay_over
 from include.data.catalogue import Catalogue, VersionEntry
-from include.data.manifest import Manifest
+from include.data.manifest import SPLIT, Manifest
+from include.data.splits import marks_in_order, marks_of
 from include.errors import UserError
 from include.settings import Settings
+from include.spec.splits import SplitKind
 from include.store.database import open_database
 from include.store.datasets import DeltaTables
 from include.store.objects import ObjectStore, open_store
 
 
 class Dataset:
-    """One version; satisfies `include.families.contract.DatasetView`. Tables are read once and kept."""
+    """One version; satisfies `include.families.contract.DatasetView`. Tables are read once and kept.
 
-    def __init__(self, manifest: Manifest, tables: DeltaTables) -> None:
+    Args:
+        fold: The fold that validates, where the version has folds; None: the first of k-fold, the last window of a time
+            series.
+
+    Raises:
+        UserError: There is no such fold.
+    """
+
+    def __init__(self, manifest: Manifest, store: ObjectStore, fold: int | None = None) -> None:
         self.manifest = manifest
-        self._tables = tables
+        self._store = store
+        self._fold = _fold(manifest, fold)
         self._read: dict[str, pa.Table] = {}
 
     @property
@@ -33,8 +45,11 @@ class Dataset:
     def table(self, name: str, split: str | None = None) -> pa.Table:
         """Rows of a table in the order of their key, so that every reader sees the same order.
 
+        Args:
+            split: `train`, `validation` or `test`, as the fold divides them, or a mark (`fold_3`); None: all rows.
+
         Raises:
-            UserError: There is no such table, or it is not split.
+            UserError: There is no such table or split, or the table is not split.
         """
         if name not in self.manifest.tables:
             raise UserError(f"the dataset has no table {name!r}", hint=f"it has {', '.join(self.manifest.tables)}")
@@ -45,24 +60,31 @@ class Dataset:
             return rows
         if not self.manifest.tables[name].splits:
             raise UserError(f"the table {name!r} is not split", hint="leave out `split`")
-        return rows.filter(pc.equal(rows.column("split"), split))
+        division = self.manifest.division
+        try:
+            marks = marks_of(division.kind, division.folds, self._fold, split)
+        except KeyError:
+            known = ", ".join(["train", "validation", *marks_in_order(division.kind, division.folds)])
+            raise UserError(f"the dataset has no split {split!r}", hint=f"it has {known}") from None
+        return rows.filter(pc.is_in(rows.column(SPLIT), pa.array(sorted(marks))))
 
     def _load(self, name: str) -> pa.Table:
         table = self.manifest.tables[name]
         deliveries = {delivery.delivery for delivery in self.manifest.deliveries}
-        return self._tables.read(table.location, table.delta_version, deliveries).sort_by(table.key)
+        rows = DeltaTables(self._store).read(table.location, table.delta_version, deliveries)
+        return lay_over(self._store, rows, table.key, table.marks_key).sort_by(table.key)
 
 
-def open_dataset(settings: Settings, family: str, version: str) -> Dataset:
-    """A published version.
+def open_dataset(settings: Settings, family: str, version: str, fold: int | None = None) -> Dataset:
+    """A published version; `fold` says which fold validates.
 
     Raises:
-        UserError: It does not exist.
+        UserError: It does not exist, or has no such fold.
     """
     store = open_store(settings.store_url)
     for entry in list_versions(settings, family):
         if entry.version == version:
-            return Dataset(read_manifest(store, entry), DeltaTables(store))
+            return Dataset(read_manifest(store, entry), store, fold)
     raise UserError(
         f"{family} has no dataset version {version!r}", hint="see `windtunnel versions` for those that it has"
     )
@@ -82,3 +104,16 @@ def list_versions(settings: Settings, family: str) -> list[VersionEntry]:
 def read_manifest(store: ObjectStore, entry: VersionEntry) -> Manifest:
     """The manifest of a version. Raises `ObjectNotFound` where the store lost it."""
     return Manifest.model_validate_json(store.get(entry.manifest_key))
+
+
+def _fold(manifest: Manifest, fold: int | None) -> int:
+    division = manifest.division
+    if fold is None:
+        return division.folds - 1 if division.kind is SplitKind.TIME_SERIES else 0
+    if fold >= division.folds or (fold and division.kind not in {SplitKind.K_FOLD, SplitKind.TIME_SERIES}):
+        raise UserError(
+            f"dataset {manifest.version} has no fold {fold}: {manifest.split}",
+            where="fold",
+            hint=f"use 0 to {division.folds - 1}, or publish with split.folds",
+        )
+    return fold

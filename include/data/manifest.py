@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from include.data.leakage import LeakageReport
 from include.data.provenance import Transformation
 from include.data.records import CheckedDelivery, Totals
 from include.data.versioning import Level, Shape
+from include.spec.splits import SplitKind
 from include.steps.fingerprint import fingerprint
 
 SPLIT = "split"  # the column that the split table gets
@@ -30,7 +32,8 @@ class TableManifest(_Part):
             none of this version.
         key: Column that identifies a row.
         rows: Number of rows.
-        splits: Split -> rows; empty for a table that is not split.
+        splits: Mark (see `include.data.splits`) -> rows; empty for a table that is not split.
+        marks_key: Object key of the rows whose mark is not the one stored with them; None where there are none.
         columns: Columns with their types.
         digest: sha256 (hex) of the rows, whatever their order.
     """
@@ -42,6 +45,21 @@ class TableManifest(_Part):
     splits: dict[str, int]
     columns: list[str]
     digest: str
+    marks_key: str | None = None
+
+
+class DivisionManifest(_Part):
+    """How a reader finds the training, validation and test examples.
+
+    Attributes:
+        cuts: Of a time series: where each period after the first, and the test rows, begin.
+        leakage: What the comparison of texts found; None where none was asked for.
+    """
+
+    kind: SplitKind = SplitKind.HOLD_OUT
+    folds: int = 1
+    cuts: list[str] = []
+    leakage: LeakageReport | None = None
 
 
 class ChangeManifest(_Part):
@@ -57,6 +75,7 @@ class Manifest(_Part):
     Attributes:
         digest: sha256 (hex) over the digests of all tables: equal content, equal digest.
         split: How examples are divided, in words.
+        division: The same for machines, with what was found to be nearly the same.
         parent: The version before this one; None for the first.
         domains: Slice -> its domains, known up to and with this version (see `include.data.versioning`).
         transformations: What its rows went through, in that order.
@@ -70,6 +89,7 @@ class Manifest(_Part):
     digest: str
     source: str
     split: str
+    division: DivisionManifest = DivisionManifest()
     suite: str
     code_version: str
     parent: str | None

@@ -7,7 +7,6 @@ between rivals: who loses looks again at what is there and tries the next number
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,12 +14,15 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.data.assignment import Assigned, assign
 from include.data.catalogue import Catalogue, VersionEntry
 from include.data.checks import DIGEST
 from include.data.datasets import read_manifest
+from include.data.division import columns_to_divide, looks_at_all
 from include.data.manifest import (
     SPLIT,
     ChangeManifest,
+    DivisionManifest,
     Manifest,
     TableManifest,
     dataset_digest,
@@ -92,7 +94,9 @@ def _draft(
     """What the manifest of the next version would be."""
     spec, code_version = context.document.spec, context.document.code_version
     parent = read_manifest(context.store, entries[0]) if entries else None
-    contents = {name: _table(spec, tables, source, name, deliveries) for name in spec.data.tables}
+    found = {name: _table(context, tables, source, name, deliveries) for name in spec.data.tables}
+    contents = {name: table for name, (table, _) in found.items()}
+    assigned = found[spec.split.table][1]
     if not contents[spec.split.table].rows:
         raise _nothing(context, f"there is no clean row in {spec.split.table!r} to publish")
     split = describe_split(spec.split)
@@ -108,6 +112,7 @@ def _draft(
         digest=dataset_digest(spec.family, contents),
         source=source,
         split=split,
+        division=assigned.manifest if assigned else DivisionManifest(),
         suite=spec.data.suite,
         code_version=code_version,
         parent=parent.version if parent else None,
@@ -141,8 +146,9 @@ def _domains(
 
 
 def _table(
-    spec: BaseFamilySpec, tables: DeltaTables, source: str, name: str, deliveries: Sequence[CheckedDelivery]
-) -> TableManifest:
+    context: StepContext, tables: DeltaTables, source: str, name: str, deliveries: Sequence[CheckedDelivery]
+) -> tuple[TableManifest, Assigned | None]:
+    spec = context.document.spec
     location, key = table_location(spec.family, source, name), spec.data.tables[name].key
     version = tables.version(location)
     if version is None:
@@ -151,23 +157,27 @@ def _table(
         )
     is_split = name == spec.split.table
     wanted = [key, DIGEST, SPLIT] if is_split else [key, DIGEST]
+    if is_split and looks_at_all(spec.split):
+        wanted = list(dict.fromkeys([*wanted, *columns_to_divide(spec.split)]))
     rows = tables.read(location, version, {delivery.delivery for delivery in deliveries}, wanted)
     _require_unique(rows, key, name)
     marks = rows.column(DIGEST)
-    splits: Counter[str] = Counter()
+    assigned = None
     if is_split:
-        splits.update(rows.column(SPLIT).to_pylist())
-        marks = pc.binary_join_element_wise(marks, rows.column(SPLIT), " ")
+        assigned = assign(context.store, spec.split, rows, key, location)
+        marks = pc.binary_join_element_wise(marks, assigned.marks, " ")
     columns = describe_schema(tables.schema(location, version))
-    return TableManifest(
+    table = TableManifest(
         location=location,
         delta_version=version,
         key=key,
         rows=rows.num_rows,
-        splits=dict(sorted(splits.items())),
+        splits=assigned.counts if assigned else {},
         columns=list(columns),
         digest=content_digest(columns, marks.to_pylist()),
+        marks_key=assigned.key if assigned else None,
     )
+    return table, assigned
 
 
 def _require_unique(rows: pa.Table, key: str, name: str) -> None:

@@ -43,6 +43,7 @@ def transformations(spec: BaseFamilySpec) -> list[Transformation]:
     """The steps that every row of a version went through, in their order."""
     data = spec.data
     tables = {name: table.model_dump(mode="json") for name, table in data.tables.items()}
+    split = spec.split.model_dump(mode="json", exclude={"fold"})  # which fold validates is no property of the rows
     return [
         Transformation.of(
             "read", "files become records of the family's tables", reader=data.reader, max_row_bytes=data.max_row_bytes
@@ -55,7 +56,7 @@ def transformations(spec: BaseFamilySpec) -> list[Transformation]:
             "a row with a key or with values that were clean before goes to quarantine",
             keys={name: table.key for name, table in data.tables.items()},
         ),
-        Transformation.of("split", f"examples are divided: {describe_split(spec.split)}", **spec.split.model_dump()),
+        Transformation.of("split", f"examples are divided: {describe_split(spec.split)}", **split),
     ]
 
 

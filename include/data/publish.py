@@ -22,7 +22,7 @@ from include.data.manifest import SPLIT, Manifest, table_location
 from include.data.naming import name_version
 from include.data.records import CheckedDelivery, Totals
 from include.data.sources import source_id
-from include.data.splits import describe_split, split_column
+from include.data.splits import decided_by_value, describe_own_split, split_column
 from include.release.ledger import Event, Ledger
 from include.spec.models import BaseFamilySpec
 from include.steps.entry import StepContext, read_json
@@ -64,7 +64,8 @@ def _put_deliveries(
     spec = context.document.spec
     for number, delivery in enumerate(deliveries):
         for name in spec.data.tables:
-            split = describe_split(spec.split) if name == spec.split.table else ""
+            own = name == spec.split.table and decided_by_value(spec.split)
+            split = describe_own_split(spec.split) if own else ""
             content = fingerprint(rows=delivery.content[name], on=delivery.delivered_on.isoformat(), split=split)
             location = table_location(spec.family, source, name)
             if not tables.holds(location, delivery.delivery, content):

@@ -66,7 +66,7 @@ def evaluate(context: StepContext) -> dict[str, Any]:
     """Runs the evaluation; see the table of steps for inputs and outputs."""
     document = context.document
     spec, inputs = document.model_spec, document.inputs
-    dataset = open_dataset(context.settings, spec.family, inputs["dataset_version"])
+    dataset = open_dataset(context.settings, spec.family, inputs["dataset_version"], spec.split.fold)
     if dataset.digest != inputs["dataset_digest"]:
         raise DataError(
             f"dataset {dataset.version} is not the one that the candidate was trained on",

@@ -14,16 +14,10 @@ from datetime import date
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class SpecModel(BaseModel):
-    """Base of all parts of a spec: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from include.spec.base import Fraction, Name, SpecModel
+from include.spec.splits import SplitSpec
 
 
 class OwnerSpec(SpecModel):
@@ -110,24 +104,6 @@ class DataSpec(SpecModel):
     suite: Name
     tables: dict[Name, TableSpec] = Field(min_length=1)
     max_row_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
-
-
-class SplitSpec(SpecModel):
-    """How examples are divided: by a hash of `by`, so that a row never changes sides when data grows."""
-
-    table: Name
-    by: Name
-    train: Fraction
-    validation: Fraction
-    test: Fraction
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> SplitSpec:
-        total = self.train + self.validation + self.test
-        if abs(total - 1.0) > 1e-9:
-            raise ValueError(f"train + validation + test must be 1, not {total:g}")
-        return self
 
 
 class Precision(str, Enum):

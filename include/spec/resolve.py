@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from include.errors import UserError
+from include.spec.base import SpecModel
 from include.spec.load import DEFAULT_PROFILE, load_any_family, load_family
-from include.spec.models import AnyFamilySpec, FamilySpec, SpecModel
+from include.spec.models import AnyFamilySpec, FamilySpec
 
 
 class RunParams(SpecModel):
@@ -22,6 +23,7 @@ class RunParams(SpecModel):
         until: Day before which deliveries are ingested (None: all there are).
         seed: Seed of splits, sweep and training; another seed is another candidate.
         trials: Trials of the sweep, instead of the spec's.
+        fold: The fold that validates, where the spec's split has folds; None: the spec's.
         releasable: Whether the candidate may be released; a backfill's never may.
         attempt: Which round this is; a failed gate starts the next one.
         adjust: What the failed gate changed for this round.
@@ -34,6 +36,7 @@ class RunParams(SpecModel):
     until: date | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
+    fold: Annotated[int, Field(ge=0, le=99)] | None = None
     releasable: bool = True
     attempt: Annotated[int, Field(ge=1)] = 1
     adjust: dict[str, float] = {}
@@ -62,7 +65,11 @@ def parse_params(values: dict[str, Any]) -> RunParams:
 
 
 def resolve_spec(family: str, params: RunParams) -> FamilySpec:
-    """The spec of a family with a model, with the run's profile and parameters applied."""
+    """The spec of a family with a model, with the run's profile and parameters applied.
+
+    Raises:
+        UserError: The spec's split has no such fold.
+    """
     return _apply(load_family(family, params.profile), params)
 
 
@@ -73,6 +80,14 @@ def resolve_any_spec(family: str, params: RunParams) -> AnyFamilySpec:
 
 
 def _apply(spec: FamilySpec, params: RunParams) -> FamilySpec:
-    if params.trials is None:
-        return spec
-    return spec.model_copy(update={"sweep": spec.sweep.model_copy(update={"trials": params.trials})})
+    if params.fold is not None:
+        if params.fold >= spec.split.folds or spec.split.folds == 1:
+            raise UserError(
+                f"{spec.family} has no fold {params.fold}: its split is {spec.split.kind.value}",
+                where="params",
+                hint=f"leave `fold` empty, or set split.folds in family.yaml (now {spec.split.folds})",
+            )
+        spec = spec.model_copy(update={"split": spec.split.model_copy(update={"fold": params.fold})})
+    if params.trials is not None:
+        spec = spec.model_copy(update={"sweep": spec.sweep.model_copy(update={"trials": params.trials})})
+    return spec

@@ -104,7 +104,7 @@ def _exported(
     """Digest of the published package, and the family's facts about it."""
     context.progress(0, 1, "export", force=True)
     weights = Checkpoints(context.store, context.document.output).best(scratch)
-    dataset = open_dataset(context.settings, spec.family, context.document.inputs["dataset_version"])
+    dataset = open_dataset(context.settings, spec.family, context.document.inputs["dataset_version"], spec.split.fold)
     folder = _fresh(scratch / "package")
     facts = load_code(spec.code).export(spec, dataset, hyperparameters, weights, folder)
     package = seal(folder, spec.family, spec.code, facts)

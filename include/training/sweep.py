@@ -133,7 +133,8 @@ class _Trials:
     def _parts(self) -> tuple[Family, DatasetView]:
         if self._loaded is None:
             spec, inputs = self._spec, self._context.document.inputs
-            dataset = open_dataset(self._context.settings, spec.family, inputs["dataset_version"])
+            version, fold = inputs["dataset_version"], spec.split.fold
+            dataset = open_dataset(self._context.settings, spec.family, version, fold)
             self._loaded = (load_code(spec.code), dataset)
         return self._loaded
 

@@ -50,7 +50,8 @@ class TrainRank:
         store = open_store(self.settings.store_url)
         context = StepContext(self.document.model_copy(update={"spec": self.spec}), store, self.settings)
         family = load_code(self.spec.code)
-        dataset = open_dataset(self.settings, self.spec.family, self.document.inputs["dataset_version"])
+        version, fold = self.document.inputs["dataset_version"], self.spec.split.fold
+        dataset = open_dataset(self.settings, self.spec.family, version, fold)
         seed_all(self.seed)
         data = family.data_module(self.spec, dataset, self.hyperparameters, self.seed)
         module = family.module(self.spec, dataset, self.hyperparameters)

@@ -90,6 +90,14 @@ def train_params(spec: FamilySpec, profile: str) -> dict[str, Any]:
             title="Sweep trials",
             description=f"Empty: the profile's own (the spec says {spec.sweep.trials}).",
         ),
+        "fold": Param(
+            None,
+            type=["null", "integer"],
+            minimum=0,
+            maximum=99,
+            title="Fold",
+            description=f"The fold that validates (the spec has {spec.split.folds}). Empty: the spec's own.",
+        ),
         "releasable": Param(
             True,
             type="boolean",

@@ -33,7 +33,7 @@ def package(store: ObjectStore, tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def dataset(monkeypatch: pytest.MonkeyPatch) -> TinyDataset:
     made = TinyDataset()
-    monkeypatch.setattr(step, "open_dataset", lambda settings, family, version: made)
+    monkeypatch.setattr(step, "open_dataset", lambda settings, family, version, fold: made)
     return made
 
 

@@ -11,6 +11,6 @@ from include.steps.entry import main
 from tests.fakes.small_rulebook import SmallRulebook
 
 if __name__ == "__main__":
-    include.data.datasets.open_dataset = lambda settings, family, version: SmallRulebook(version)  # type: ignore[assignment]
+    include.data.datasets.open_dataset = lambda settings, family, version, fold: SmallRulebook(version)  # type: ignore[assignment]
     steps = {"fit": "include.training.fit:fit", "sweep": "include.training.sweep:sweep"}
     sys.exit(main(steps, "tests.fakes.training_process"))

@@ -35,9 +35,9 @@ STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingest": ("include.data", ("data",)),
     "validate": ("include.data", ("data",)),
     "publish": ("include.data", ("data", "split")),
-    "sweep": ("include.training", ("code", "model", "hyperparameters", "trainer", "sweep")),
-    "fit": ("include.training", ("code", "model", "hyperparameters", "trainer")),
-    "evaluate": ("include.evaluation", ("code", "model", "evaluation")),
+    "sweep": ("include.training", ("code", "split", "model", "hyperparameters", "trainer", "sweep")),
+    "fit": ("include.training", ("code", "split", "model", "hyperparameters", "trainer")),
+    "evaluate": ("include.evaluation", ("code", "split", "model", "evaluation")),
     "drift": ("include.monitoring", ("monitoring",)),
 }
 _POLL_SECONDS = 0.25

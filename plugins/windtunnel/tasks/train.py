@@ -44,6 +44,8 @@ def plan_sweep(family: str, plan: dict[str, Any], dataset: dict[str, Any]) -> li
         "adjust": plan["adjust"],
     }
     parts = spec.model_dump(mode="json", include={"model", "hyperparameters", "trainer", "sweep"})
+    if spec.split.fold is not None:
+        parts["fold"] = spec.split.fold
     study = f"{family}-{dataset['dataset_version']}-{fingerprint(inputs=inputs, spec=parts)[:10]}"
     return [{**inputs, "study": study} for _ in range(min(spec.sweep.workers, spec.sweep.trials))]
 
