@@ -18,6 +18,7 @@ class FailureKind(str, Enum):
 
     USER = "user"  # a wrong spec, parameter or environment: trying again changes nothing
     DATA = "data"  # the input is bad: trying again changes nothing until the input changes
+    TRAINING = "training"  # training diverged: trying again helps only with other settings
     SYSTEM = "system"  # the outside world failed: trying again may help
 
 
@@ -77,3 +78,9 @@ class DataError(WindtunnelError):
     """The data that came in cannot be used as it is."""
 
     kind = FailureKind.DATA
+
+
+class Diverged(WindtunnelError):
+    """Training went to NaN or infinity: these settings do not train."""
+
+    kind = FailureKind.TRAINING

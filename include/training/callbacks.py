@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import save_file
 
-from include.errors import DataError
+from include.errors import DataError, Diverged
 from include.steps.entry import StepContext
 from include.training.checkpoints import BEST, Checkpoints
 from include.training.ranks import Rank, Stopped
@@ -134,7 +134,7 @@ class FitCallback(Callback):
             raise DataError(f"validation gives no metric {self._metric!r}; it gives {known}", where="sweep.metric")
         value, best = metrics[self._metric], self.record.best_value
         if not np.isfinite(value):
-            raise DataError(
+            raise Diverged(
                 f"{self._metric} is {value} after epoch {trainer.current_epoch + 1}", hint="lower the learning rate"
             )
         if best is None or self._sign * value > self._sign * best:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.data.datasets import open_dataset
-from include.errors import DataError
+from include.errors import Diverged
 from include.families.contract import DatasetView, Family, load_code
 from include.settings import Settings
 from include.spec.models import FamilySpec
@@ -116,7 +116,7 @@ class _Trials:
                 folder=self._scratch,
                 report=lambda epoch, value: self._report(trial, epoch, value),
             )
-        except DataError as error:  # these values do not train: that is what the trial had to find out
+        except Diverged as error:  # these values do not train: that is what the trial had to find out
             self._show(trial, "diverged")
             raise optuna.TrialPruned(error.message) from error
         self._show(trial, "done", value)

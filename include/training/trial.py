@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from include.errors import DataError, UserError
+from include.errors import Diverged, UserError
 from include.families.contract import DatasetView, Family
 from include.spec.models import FamilySpec
 from include.training.callbacks import seed_all
@@ -57,7 +57,7 @@ def train_trial(
 
     Raises:
         UserError: Validation does not give the sweep's metric.
-        DataError: The metric is not a finite number.
+        Diverged: The metric is not a finite number.
     """
     torch.set_num_threads(threads)
     seed_all(seed)
@@ -66,5 +66,5 @@ def train_trial(
     module = family.module(spec, dataset, hyperparameters)
     make_trainer(spec, [callback], devices=1, folder=folder).fit(module, datamodule=data)
     if callback.best is None or callback.best != callback.best:
-        raise DataError(f"the trial gave no finite {spec.sweep.metric}", where="sweep", hint="narrow the search space")
+        raise Diverged(f"the trial gave no finite {spec.sweep.metric}", where="sweep", hint="narrow the search space")
     return callback.best

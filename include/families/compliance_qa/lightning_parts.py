@@ -21,7 +21,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from include.errors import DataError
+from include.errors import Diverged
 from include.families.compliance_qa.batches import Batch, BatchPlan, padded_gold
 from include.families.compliance_qa.config import Hyperparameters
 from include.families.compliance_qa.embedding import batches_by_length, padded
@@ -336,7 +336,7 @@ class DualEncoder(LightningModule):
         )
         self._embedded.clear()
         if not np.isfinite(questions).all() or not np.isfinite(passages).all():
-            raise DataError("the encoder diverged: embeddings are not finite", hint="lower the learning rate")
+            raise Diverged("the encoder diverged: embeddings are not finite", hint="lower the learning rate")
         column = {int(number): index for index, number in enumerate(data.candidates)}
         gold = [[column[number] for number in numbers] for numbers in data.prepared.validation.gold]
         lexical = data.prepared.validation_lexical[:, data.candidates]
