@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     again = add("replay", "make a stored decision again, with changes to its input", "decide:replay")
     again.add_argument("decision", metavar="DECISION", help="id, as the ledger and the gate's log show it")
     again.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="such as gates.0.threshold=0.7")
+    _add_lineage(add)
     _add_records(commands, common, family)
     return parser
 
@@ -100,6 +101,27 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--reason", help="kept with everything that the run makes")
     train.add_argument("--compare-only", action="store_true", help="register for comparison, never release")
     train.add_argument("--follow", action="store_true", help="show progress until the run has ended")
+
+
+def _add_lineage(add: Callable[..., argparse.ArgumentParser]) -> None:
+    tree = add("lineage", "from what a model or dataset version was made, and what it went into", "lineage:lineage")
+    tree.add_argument(
+        "reference",
+        metavar="WHAT",
+        help="FAMILY@VERSION (model), FAMILY:data@VERSION (dataset), FAMILY:delivery@NAME; "
+        "without @...: the model that serves, the newest dataset",
+    )
+    tree.add_argument("--up", action="store_true", help="only what it was made from")
+    tree.add_argument("--down", action="store_true", help="only what it went into")
+    tree.add_argument("--events", action="store_true", help="the family's OpenLineage events instead, one per line")
+    recall = add("recall", "bad data was published: which models hold it, who answers, how to go back", "recall:recall")
+    recall.add_argument("reference", metavar="DATASET", help="FAMILY:data@VERSION, or FAMILY@VERSION")
+    recall.add_argument("--delivery", metavar="NAME", help="recall this delivery alone, wherever it is")
+    recall.add_argument("--row", metavar="KEY", help="recall the rows with this key alone, wherever they are")
+    recall.add_argument("--reason", help="kept in the ledger, and shown to whoever is refused")
+    recall.add_argument("--revert", action="store_true", help="take traffic back to a version that does not hold it")
+    recall.add_argument("--dry-run", action="store_true", help="show what it would mean; nothing is recorded")
+    recall.add_argument("--lift", action="store_true", help="end the recall")
 
 
 def _add_records(

@@ -31,6 +31,7 @@ from include.data.manifest import (
     table_location,
 )
 from include.data.provenance import software, transformations
+from include.data.recalls import refuse_manifest
 from include.data.records import CheckedDelivery, Totals
 from include.data.rows import content_digest, describe_schema, value_counts
 from include.data.splits import describe_split
@@ -63,7 +64,7 @@ def name_version(
     """The version of the source's content with `deliveries`, made if it is new.
 
     Raises:
-        DataError: There is nothing to publish, or two deliveries bring the same key.
+        DataError: There is nothing to publish, two deliveries bring the same key, or the content was recalled.
         PublishError: Others published so often meanwhile that no number was left.
     """
     family = context.document.family
@@ -73,9 +74,12 @@ def name_version(
         if not merged:
             raise _nothing(context, "there is no delivery to publish, and none of this source was published before")
         manifest = _draft(context, tables, source, merged, entries)
+        refuse_manifest(context.settings, context.store, manifest)
         for entry in entries:
             if entry.fingerprint == manifest.digest:
-                return Published(read_manifest(context.store, entry), entry.manifest_key, new=False)
+                known = read_manifest(context.store, entry)
+                refuse_manifest(context.settings, context.store, known)
+                return Published(known, entry.manifest_key, new=False)
         key = manifest_key(family, manifest.version, manifest.digest)
         context.store.put(key, json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True).encode())
         if catalogue.add_version(VersionEntry(family, manifest.version, manifest.digest, key, datetime.now(UTC))):

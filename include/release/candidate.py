@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from include.data.recalls import refuse_recalled
 from include.errors import UserError
 from include.evaluation.gates import CHAMPION as CHAMPION_REFERENCE
 from include.evaluation.gates import TEST_SPLIT, Verdict
@@ -111,7 +112,9 @@ def register_candidate(
 
     Raises:
         UserError: The candidate did not pass.
+        DataError: Its dataset version was recalled meanwhile.
     """
+    refuse_recalled(settings, spec.family, str(dataset["dataset_version"]))
     if decision["verdict"] != Verdict.PASS.value:
         raise UserError(
             f"a candidate with verdict {decision['verdict']} cannot be registered",

@@ -15,6 +15,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from include.data.recalls import refuse_recalled
 from include.errors import UserError
 from include.evaluation.gates import Verdict
 from include.lineage.release_events import teller
@@ -51,6 +52,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
     Raises:
         UserError: The version is unknown.
         ReleaseError: Another rollout is under way.
+        DataError: The data that it was trained on was recalled.
         PackageError: The candidate's package is missing or altered.
     """
     ledger = _ledger(settings)
@@ -67,6 +69,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
     if skip is not None:
         return {**record, "skip": skip}
     _refuse_second_rollout(ledger, spec.family)
+    refuse_recalled(settings, spec.family, candidate.dataset_version)
     verify_stored(settings, spec.family, candidate.digest)
     route = bootstrap(settings, spec, candidate, actor=actor, at=at)
     if route is not None:
@@ -92,6 +95,7 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
 
     Raises:
         ReleaseError: An earlier stage was not passed, or the rollout has ended.
+        DataError: The data that the candidate was trained on was recalled meanwhile.
         StaleRoute: Somebody else changed the traffic since the rollout's last step.
         GatewayError: The gateway did not take over the routing table; the task can be tried again.
     """
@@ -100,6 +104,7 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
     if (ended := state.ended()) is not None:
         raise ReleaseError(f"rollout {rollout} has ended: {ended}", hint="start a new release of that version")
     state.check_passed(before=stage)
+    _refuse_recalled(settings, state)
     entered = state.entry(ENTERED, stage)
     if entered is not None and state.entry(JUDGED, stage) is not None:  # done; traffic may be at a later stage by now
         return {"generation": entered.record["generation"], "stage": stage, "entered_at": entered.at.isoformat()}
@@ -171,6 +176,7 @@ def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, a
 
     Raises:
         ReleaseError: A stage is missing, or the rollout was rolled back.
+        DataError: The data that the candidate was trained on was recalled meanwhile.
         StaleRoute: Somebody else changed the traffic since the last stage.
         GatewayError: The gateway did not take over; the task can be tried again.
     """
@@ -181,6 +187,7 @@ def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, a
     state.check_passed()
     done = state.entry(PROMOTED)
     if done is None:
+        _refuse_recalled(settings, state)
         route = ledger.route(spec.family)
         if route is None or not state.owns(route):
             raise stale(spec.family, route)
@@ -271,6 +278,11 @@ def _refuse_second_rollout(ledger: Ledger, family: str) -> None:
             hint="let it end, or run its `rollback` task; `windtunnel status` shows where it stands",
             rollout=route.table.rollout,
         )
+
+
+def _refuse_recalled(settings: Settings, state: Rollout) -> None:
+    engine = open_database(settings.database_url)
+    refuse_recalled(settings, state.family, find_version(engine, state.family, state.version).dataset_version)
 
 
 def _swap(

@@ -30,6 +30,8 @@ class Event(str, Enum):
 
     DATASET_PUBLISHED = "dataset_published"
     ROWS_RELEASED = "rows_released"  # out of quarantine, by a person
+    DATASET_RECALLED = "dataset_recalled"
+    RECALL_LIFTED = "recall_lifted"
     REGISTERED = "registered"
     ARCHIVED = "archived"
     BOOTSTRAPPED = "bootstrapped"

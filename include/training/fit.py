@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from include.data.datasets import open_dataset
+from include.data.recalls import refuse_recalled
 from include.families.contract import load_code
 from include.serving.package import publish, seal
 from include.spec.models import FamilySpec
@@ -32,6 +33,7 @@ def fit(context: StepContext) -> dict[str, Any]:
     `resumed_from_step` (None: from the start) and `mlflow_run` (None where MLflow failed).
     """
     inputs = context.document.inputs
+    refuse_recalled(context.settings, context.document.family, inputs["dataset_version"])
     spec, hyperparameters = split_overrides(context.document.model_spec, inputs["hyperparameters"])
     scratch = _fresh(context.settings.home / "scratch" / context.document.fingerprint[:20])
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.data.datasets import open_dataset
+from include.data.recalls import refuse_recalled
 from include.errors import Diverged
 from include.families.contract import DatasetView, Family, load_code
 from include.settings import Settings
@@ -30,6 +31,7 @@ def sweep(context: StepContext) -> dict[str, Any]:
     Outputs: `study`, `trials_run` (by this worker), `finished` (True: the study has all its trials) and `best`.
     """
     document, inputs = context.document, context.document.inputs
+    refuse_recalled(context.settings, context.document.family, inputs["dataset_version"])
     changes = inputs.get("adjust") or {}
     spec, defaults = adjusted(document.model_spec, changes)
     budget = trial_budget(int(inputs["trials"]), changes)

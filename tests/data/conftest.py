@@ -157,8 +157,13 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Deliveries:
+    """See `fill_source`."""
+    return fill_source(tmp_path / "source")
+
+
+def fill_source(folder: Path) -> Deliveries:
     """Two weekly deliveries with faults: 26 records in the first, 12 in the second."""
-    made = Deliveries(tmp_path / "source")
+    made = Deliveries(folder)
     made.add(
         "2026-10-12",
         {"AA": [f"Rule {n} of AA." for n in range(5)], "BB": [f"Rule {n} of BB." for n in range(5)]},

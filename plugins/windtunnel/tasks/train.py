@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException
 
+from include.errors import DataError
 from include.settings import Settings
 from include.spec import FamilySpec
 from include.steps.fingerprint import fingerprint
@@ -34,7 +36,16 @@ def plan_run(family: str) -> dict[str, Any]:
 
 
 def plan_sweep(family: str, plan: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per sweep worker; all share a study that is named by what it searches on."""
+    """One entry per sweep worker; all share a study that is named by what it searches on.
+
+    Looks for recalls as well: the steps before may have been reused, and so not have looked.
+    """
+    from include.data.recalls import refuse_recalled
+
+    try:
+        refuse_recalled(Settings.from_env(), family, dataset["dataset_version"])
+    except DataError as error:  # trying again changes nothing
+        raise AirflowFailException(str(error)) from error
     spec = run_spec(get_current_context(), family)
     inputs = {
         "dataset_version": dataset["dataset_version"],
