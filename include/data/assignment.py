@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.data.batches import read_parquet, write_parquet
-from include.data.division import divide, looks_at_all
+from include.data.division import divide
 from include.data.manifest import SPLIT, DivisionManifest
 from include.spec.splits import SplitSpec
 from include.steps.fingerprint import fingerprint
@@ -18,17 +17,15 @@ from include.store.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Assigned:
-    """How the rows of a version are divided.
+    """How the rows of a version are divided, where they had to be looked at together.
 
     Attributes:
         marks: The mark of every row.
-        counts: Mark -> rows.
         key: Object key of the marks that are not the stored ones; None where all are.
         manifest: What the manifest says of it.
     """
 
     marks: pa.ChunkedArray
-    counts: dict[str, int]
     key: str | None
     manifest: DivisionManifest
 
@@ -39,9 +36,6 @@ def assign(store: ObjectStore, split: SplitSpec, rows: pa.Table, key: str, locat
     Raises:
         DataError: The same example is on two sides; see `include.data.division`.
     """
-    manifest = DivisionManifest(kind=split.kind, folds=split.folds)
-    if not looks_at_all(split):
-        return Assigned(rows.column(SPLIT), _counts(rows.column(SPLIT).to_pylist()), None, manifest)
     division = divide(split, rows, key)
     marks = pa.chunked_array([pa.array(division.marks, pa.string())])
     moved = pa.table({"key": rows.column(key), SPLIT: marks}).filter(pa.array(division.moved)).sort_by("key")
@@ -50,8 +44,8 @@ def assign(store: ObjectStore, split: SplitSpec, rows: pa.Table, key: str, locat
         place = f"{location}-marks/{fingerprint(marks=moved.to_pydict())[:20]}.parquet"
         if not store.exists(place):
             write_parquet(store, place, moved)
-    manifest = manifest.model_copy(update={"cuts": division.cuts, "leakage": division.report})
-    return Assigned(marks, _counts(division.marks), place, manifest)
+    manifest = DivisionManifest(kind=split.kind, folds=split.folds, cuts=division.cuts, leakage=division.report)
+    return Assigned(marks, place, manifest)
 
 
 def lay_over(store: ObjectStore, rows: pa.Table, key: str, marks_key: str | None) -> pa.Table:
@@ -62,7 +56,3 @@ def lay_over(store: ObjectStore, rows: pa.Table, key: str, marks_key: str | None
     found = pc.index_in(rows.column(key), moved.column("key").combine_chunks())
     marks = pc.coalesce(moved.column(SPLIT).take(found), rows.column(SPLIT))
     return rows.set_column(rows.column_names.index(SPLIT), SPLIT, marks)
-
-
-def _counts(marks: list[str]) -> dict[str, int]:
-    return dict(sorted(Counter(marks).items()))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from include.store.objects import ObjectStore
 
 PLACE = "place"
 PROBLEMS = "problems"
-ROWS_PER_GROUP = 4_096
+ROWS_PER_GROUP = 50_000  # what is checked at a time; a hundred times as many would not be checked faster
+SIZE_PER_GROUP = 32_000_000  # characters and numbers: bounds a group of long rows
 MAX_RAW = 2_000
 
 PROBLEM_SCHEMA = pa.schema([(name, pa.string()) for name in ("table", PLACE, "problem", "detail", "raw")])
@@ -76,7 +78,8 @@ def write_batch(
                 else:
                     writers[PROBLEMS].add(_problem_row(record))
             for writer in writers.values():
-                store.upload(f"{prefix}/{writer.close().name}", writer.path)
+                path = writer.close()
+                store.upload(f"{prefix}/{path.name}", path)
     except OSError as error:
         hint = "check that the temporary folder is writable and the disk is not full"
         raise BatchError(
@@ -88,48 +91,104 @@ def write_batch(
     return sum(rows.values())
 
 
-def read_batch(store: ObjectStore, prefix: str, table: str) -> pa.Table:
-    """One table of a batch, or its `PROBLEMS`. Raises `ObjectNotFound`."""
-    return read_parquet(store, f"{prefix}/{table}.parquet")
+def stream_batch(store: ObjectStore, prefix: str, table: str) -> Iterator[pa.RecordBatch]:
+    """One table of a batch, or its `PROBLEMS`, piece by piece. Raises `ObjectNotFound`."""
+    return stream_parquet(store, f"{prefix}/{table}.parquet")
+
+
+def stream_parquet(store: ObjectStore, key: str) -> Iterator[pa.RecordBatch]:
+    """The rows that a Parquet object holds, one row group after the other. Raises `ObjectNotFound`."""
+    with open_parquet(store, key) as file:
+        yield from row_groups(file)
+
+
+@contextmanager
+def open_parquet(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet object as a file that is read from disk. Raises `ObjectNotFound`."""
+    with tempfile.TemporaryDirectory(prefix="windtunnel-read-") as folder:
+        path = Path(folder) / "file.parquet"
+        store.download(key, path)
+        with pq.ParquetFile(path) as file:
+            yield file
+
+
+def row_groups(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """The row groups of a file, each as one batch; an empty one where there is none."""
+    for number in range(file.num_row_groups):
+        yield from file.read_row_group(number).combine_chunks().to_batches()
 
 
 def read_parquet(store: ObjectStore, key: str) -> pa.Table:
-    """The table that a Parquet object holds. Raises `ObjectNotFound`."""
+    """The small table that a Parquet object holds. Raises `ObjectNotFound`."""
     return pq.read_table(pa.BufferReader(store.get(key)))
 
 
 def write_parquet(store: ObjectStore, key: str, table: pa.Table) -> None:
-    """Writes a table as one Parquet object."""
+    """Writes a small table as one Parquet object."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     store.put(key, buffer.getvalue())
+
+
+class ParquetSink:
+    """Writes batches of rows into a file, a row group each. Use it as a context manager."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema, self.rows = path, schema, 0
+        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def __enter__(self) -> ParquetSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds rows; none is no row group."""
+        if batch.num_rows:
+            self._file.write_batch(batch)
+            self.rows += batch.num_rows
+
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds rows that are Python values."""
+        self.write(pa.RecordBatch.from_pylist(list(rows), schema=self.schema))
 
 
 class _Writer:
     """Collects rows and writes them in groups, so that a delivery of any size fits into memory."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path = path
-        self.rows = 0
-        self._schema = schema
-        self._pending: list[dict[str, Any]] = []
-        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+        self._sink = ParquetSink(path, schema)
+        self._pending: list[Mapping[str, Any]] = []
+        self._size = 0
 
-    def add(self, row: dict[str, Any]) -> None:
+    @property
+    def rows(self) -> int:
+        return self._sink.rows + len(self._pending)
+
+    def add(self, row: Mapping[str, Any]) -> None:
         self._pending.append(row)
-        self.rows += 1
-        if len(self._pending) >= ROWS_PER_GROUP:
+        self._size += sum([len(value) if type(value) is str else _size(value) for value in row.values()])
+        if len(self._pending) >= ROWS_PER_GROUP or self._size >= SIZE_PER_GROUP:
             self._flush()
 
     def close(self) -> Path:
-        self._flush()
-        self._file.close()
-        return self.path
+        with self._sink as sink:
+            self._flush()
+        return sink.path
 
     def _flush(self) -> None:
-        if self._pending:
-            self._file.write_table(pa.Table.from_pylist(self._pending, schema=self._schema))
-            self._pending = []
+        self._sink.write_rows(self._pending)
+        self._pending, self._size = [], 0
+
+
+def _size(value: object) -> int:
+    """About how much memory a value takes: characters of its texts, 8 for everything else."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_size(key) + _size(item) for key, item in value.items())
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 8
 
 
 def _problem_row(record: RawRecord) -> dict[str, Any]:

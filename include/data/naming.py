@@ -7,16 +7,19 @@ between rivals: who loses looks again at what is there and tries the next number
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.data.assignment import Assigned, assign
 from include.data.catalogue import Catalogue, VersionEntry
-from include.data.checks import DIGEST
 from include.data.datasets import read_manifest
 from include.data.division import columns_to_divide, looks_at_all
 from include.data.manifest import (
@@ -30,10 +33,12 @@ from include.data.manifest import (
     shape_of,
     table_location,
 )
+from include.data.marks import SortedMarks
 from include.data.provenance import software, transformations
 from include.data.recalls import refuse_manifest
 from include.data.records import CheckedDelivery, Totals
-from include.data.rows import content_digest, describe_schema, value_counts
+from include.data.rows import content_digest, describe_schema, key_marks, marks_of_digests, value_counts
+from include.data.sieve import DIGEST
 from include.data.splits import describe_split
 from include.data.versioning import known_domains, next_version
 from include.errors import DataError, WindtunnelError
@@ -116,7 +121,7 @@ def _draft(
         digest=dataset_digest(spec.family, contents),
         source=source,
         split=split,
-        division=assigned.manifest if assigned else DivisionManifest(),
+        division=assigned.manifest if assigned else DivisionManifest(kind=spec.split.kind, folds=spec.split.folds),
         suite=spec.data.suite,
         code_version=code_version,
         parent=parent.version if parent else None,
@@ -141,11 +146,11 @@ def _domains(
     slices = load_data_code(spec.code).slices()
     names = {delivery.delivery for delivery in deliveries}
     columns = [*dict.fromkeys(slices.values())]
-    rows = tables.read(split_table.location, split_table.delta_version, names, columns)
-    known = known_domains(
-        {name: value_counts(rows.column(column)) for name, column in slices.items()},
-        parent.shape.domains if parent else None,
-    )
+    counts: dict[str, Counter[str]] = {name: Counter() for name in slices}
+    for rows in tables.stream(split_table.location, split_table.delta_version, names, columns):
+        for name, column in slices.items():
+            counts[name].update(value_counts(rows.column(column)))
+    known = known_domains(counts, parent.shape.domains if parent else None)
     return {name: sorted(values) for name, values in known.items()}
 
 
@@ -160,40 +165,75 @@ def _table(
             f"the table {name!r} is gone", where=location, hint="publish again, so that it is made again"
         )
     is_split = name == spec.split.table
-    wanted = [key, DIGEST, SPLIT] if is_split else [key, DIGEST]
-    if is_split and looks_at_all(spec.split):
-        wanted = list(dict.fromkeys([*wanted, *columns_to_divide(spec.split)]))
-    rows = tables.read(location, version, {delivery.delivery for delivery in deliveries}, wanted)
-    _require_unique(rows, key, name)
-    marks = rows.column(DIGEST)
+    wanted = [DIGEST, SPLIT] if is_split else [DIGEST]
+    names = {delivery.delivery for delivery in deliveries}
+    _require_unique(lambda: tables.stream(location, version, names, [key]), key, name)
+    batches: Iterable[pa.RecordBatch] = tables.stream(location, version, names, wanted)
     assigned = None
-    if is_split:
+    if is_split and looks_at_all(spec.split):
+        columns = list(dict.fromkeys([key, *wanted, *columns_to_divide(spec.split)]))
+        rows = tables.read(location, version, names, columns)
         assigned = assign(context.store, spec.split, rows, key, location)
-        marks = pc.binary_join_element_wise(marks, assigned.marks, " ")
-    columns = describe_schema(tables.schema(location, version))
+        batches = pa.table({DIGEST: rows.column(DIGEST), SPLIT: assigned.marks}).to_batches()
+    described = describe_schema(tables.schema(location, version))
+    counts, digest = _count(described, batches, is_split)
     table = TableManifest(
         location=location,
         delta_version=version,
         key=key,
-        rows=rows.num_rows,
-        splits=assigned.counts if assigned else {},
-        columns=list(columns),
-        digest=content_digest(columns, marks.to_pylist()),
+        rows=counts.total(),
+        splits=dict(sorted(counts.items())) if is_split else {},
+        columns=list(described),
+        digest=digest,
         marks_key=assigned.key if assigned else None,
     )
     return table, assigned
 
 
-def _require_unique(rows: pa.Table, key: str, name: str) -> None:
+def _count(columns: Sequence[str], batches: Iterable[pa.RecordBatch], is_split: bool) -> tuple[Counter[str], str]:
+    """Rows by split ("" for a table that is not split), and the digest of all."""
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        marks: dict[str, SortedMarks] = {}
+        for rows in batches:
+            for part, digests in _parts(rows, is_split):
+                if part not in marks:
+                    marks[part] = stack.enter_context(SortedMarks())
+                marks[part].add(marks_of_digests(digests))
+                counts[part] += len(digests)
+        return counts, content_digest(columns, marks)
+
+
+def _parts(rows: pa.RecordBatch, is_split: bool) -> Iterator[tuple[str, pa.Array]]:
+    """Digests of the rows by split; all of them under "" in a table that is not split."""
+    if not is_split:
+        yield "", rows.column(DIGEST)
+        return
+    column = rows.column(SPLIT)
+    for split in pc.unique(column).to_pylist():
+        yield split, rows.column(DIGEST).filter(pc.equal(column, split))
+
+
+def _require_unique(stream: Callable[[], Iterable[pa.RecordBatch]], key: str, name: str) -> None:
     """A corrected old delivery can bring a key that a later one had first; only checking both again settles it."""
-    counts = pc.value_counts(rows.column(key))
-    repeated = counts.filter(pc.greater(pc.struct_field(counts, 1), 1))
+    with SortedMarks() as keys:
+        for rows in stream():
+            keys.add(key_marks(rows.column(key)))
+        repeated = np.concatenate([np.unique(part[1:][part[1:] == part[:-1]]) for part in keys.parts()])
     if len(repeated):
         raise DataError(
-            f"{len(repeated)} keys of {name!r} are in two deliveries, such as {repeated[0][0].as_py()!r}",
+            f"{len(repeated)} keys of {name!r} are in two deliveries, such as {_key_of(stream(), key, repeated[0])!r}",
             where=name,
             hint="a corrected delivery repeats a later one: run again with an interval that ends after both",
         )
+
+
+def _key_of(stream: Iterable[pa.RecordBatch], key: str, mark: np.bytes_) -> Any:
+    """The key that has this mark."""
+    for rows in stream:
+        for number in np.flatnonzero(key_marks(rows.column(key)) == mark):
+            return rows.column(key)[int(number)].as_py()
+    raise LookupError("no row has this key")
 
 
 def _last_of_source(context: StepContext, entries: Sequence[VersionEntry], source: str) -> list[CheckedDelivery]:

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from include.data.batches import read_parquet
+from include.data.batches import open_parquet, row_groups
 from include.data.catalogue import Catalogue
-from include.data.checks import DIGEST
 from include.data.manifest import SPLIT, Manifest, table_location
 from include.data.naming import name_version
 from include.data.records import CheckedDelivery, Totals
+from include.data.sieve import DIGEST
 from include.data.sources import source_id
 from include.data.splits import decided_by_value, describe_own_split, split_column
 from include.release.ledger import Event, Ledger
@@ -69,24 +70,37 @@ def _put_deliveries(
             content = fingerprint(rows=delivery.content[name], on=delivery.delivered_on.isoformat(), split=split)
             location = table_location(spec.family, source, name)
             if not tables.holds(location, delivery.delivery, content):
-                rows = read_parquet(context.store, delivery.clean_keys[name])
-                rows = _with_platform_columns(spec, name, rows, delivery)
-                tables.put_delivery(location, delivery.delivery, rows, content)
+                with open_parquet(context.store, delivery.clean_keys[name]) as file:
+                    rows = _PublishedRows(spec, name, file, delivery)
+                    tables.put_delivery(location, delivery.delivery, rows, content)
         context.progress(number + 1, len(deliveries), "deliveries", force=True, delivery=delivery.delivery)
 
 
-def _with_platform_columns(spec: BaseFamilySpec, name: str, rows: pa.Table, delivery: CheckedDelivery) -> pa.Table:
-    source = delivery.check_key.split("/")[2]  # that of the run, or `release`
-    size, digest = rows.num_rows, rows.column(DIGEST)
-    rows = rows.drop_columns([DIGEST])
-    rows = rows.append_column("source", pa.repeat(pa.scalar(source), size))
-    rows = rows.append_column("delivery", pa.repeat(pa.scalar(delivery.delivery), size))
-    rows = rows.append_column("delivered_on", pa.repeat(pa.scalar(delivery.delivered_on, pa.date32()), size))
-    rows = rows.append_column(DIGEST, digest)
-    if name != spec.split.table:
-        return rows
-    splits = split_column(spec.split, rows.column(spec.split.by).to_pylist())
-    return rows.append_column(SPLIT, pa.array(splits, pa.string()))
+class _PublishedRows:
+    """Clean rows with the columns that the platform adds, read piece by piece (see `include.store.datasets.Rows`)."""
+
+    def __init__(self, spec: BaseFamilySpec, name: str, file: pq.ParquetFile, delivery: CheckedDelivery) -> None:
+        self._spec, self._is_split, self._file = spec, name == spec.split.table, file
+        self._source = delivery.check_key.split("/")[2]  # that of the run, or `release`
+        self._delivery = delivery
+        self.num_rows: int = file.metadata.num_rows
+        columns = [field for field in file.schema_arrow if field.name != DIGEST]
+        added = [("source", pa.string()), ("delivery", pa.string()), ("delivered_on", pa.date32())]
+        added += [(DIGEST, pa.string()), *([(SPLIT, pa.string())] if self._is_split else [])]
+        self.schema = pa.schema([*columns, *(pa.field(*column) for column in added)])
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.schema, map(self._published, row_groups(self._file)))
+
+    def _published(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        size, delivery = rows.num_rows, self._delivery
+        columns = [rows.column(field.name) for field in rows.schema if field.name != DIGEST]
+        columns += [pa.repeat(self._source, size), pa.repeat(delivery.delivery, size)]
+        columns += [pa.repeat(pa.scalar(delivery.delivered_on, pa.date32()), size), rows.column(DIGEST)]
+        if self._is_split:
+            values = rows.column(self._spec.split.by).to_pylist()
+            columns.append(pa.array(split_column(self._spec.split, values), pa.string()))
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
 def _tell_ledger(ledger: Ledger, manifest: Manifest, actor: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from include.data.batches import PLACE, read_parquet
+from include.data.batches import PLACE, stream_parquet
 from include.data.records import DeliveryCheck
 from include.errors import UserError
 from include.store.objects import ObjectStore
@@ -92,7 +92,7 @@ def find_quarantine(store: ObjectStore, family: str, delivery: str, source: str 
 
 def quarantined_rows(store: ObjectStore, key: str, reason: str | None = None) -> Iterator[QuarantinedRow]:
     """The rows under `key`, or those of them with `reason`. Raises `ObjectNotFound`."""
-    for row in read_parquet(store, key).to_pylist():
+    for row in (row for batch in stream_parquet(store, key) for row in batch.to_pylist()):
         if reason is None or reason in row["reasons"]:
             yield QuarantinedRow(
                 table=row["table"],

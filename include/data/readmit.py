@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from include.data.batches import PLACE, batch_exists, read_batch, write_batch
-from include.data.checks import DUPLICATE
+from include.data.batches import PLACE, batch_exists, stream_batch, write_batch
 from include.data.mended import Mended
 from include.data.quarantine import QuarantinedDelivery, QuarantinedRow, quarantined_rows
 from include.data.released import (
@@ -27,7 +27,8 @@ from include.data.released import (
     released_rows,
     write_release,
 )
-from include.data.rows import row_digests
+from include.data.rows import digest_column, row_marks
+from include.data.sieve import DUPLICATE
 from include.errors import UserError
 from include.families.contract import RawRecord, load_data_code
 from include.release.ledger import Event, Ledger
@@ -191,8 +192,8 @@ def _raw_values(
     places = {row.place for row in rows}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for table in {row.table for row in rows}:
-        for record in read_batch(store, entry.batch_key, table).to_pylist():
-            if record[PLACE] in places:
+        for batch in stream_batch(store, entry.batch_key, table):
+            for record in batch.filter(pc.is_in(batch.column(PLACE), pa.array(places, pa.string()))).to_pylist():
                 found[table, record[PLACE]] = {name: record[name] for name in schemas[table].names}
     return found
 
@@ -228,10 +229,12 @@ def _chosen(
     *,
     mended: bool,
 ) -> _Chosen:
+    schema = schemas[row.table]
+    marks = row_marks(pa.RecordBatch.from_pylist([dict(values)], schema=schema), schema.names)
     released = ReleasedRow(
         table=row.table,
         place=row.place,
-        digest=row_digests([dict(values)], schemas[row.table].names)[0],
+        digest=digest_column(marks)[0].as_py(),
         reasons=row.reasons,
         waived=sorted(waived),
         mended=mended,

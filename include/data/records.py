@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from include.steps.fingerprint import fingerprint
 
+SAMPLES = 3  # places that are kept of the rows with a reason
+
 
 class Record(BaseModel):
     """Base of the records: immutable, closed to unknown keys."""
@@ -50,6 +52,11 @@ class ExpectationCount(Record):
     failed: int
     warns: bool = False
     samples: list[str] = []
+
+    def plus(self, other: ExpectationCount) -> ExpectationCount:
+        """The count over the rows of both."""
+        update = {"evaluated": self.evaluated + other.evaluated, "failed": self.failed + other.failed}
+        return self.model_copy(update={**update, "samples": [*self.samples, *other.samples][:SAMPLES]})
 
 
 class TableCheck(Record):

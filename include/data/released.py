@@ -26,7 +26,7 @@ class ReleasedRow(Record):
 
     Attributes:
         place: Where it stood in the delivery; it stands at the same place in the release.
-        digest: sha256 (hex) of its values as they were released.
+        digest: Digest of its values as they were released (see `include.data.rows`).
         reasons: What it was in quarantine for.
         waived: Those of the reasons that no longer count, for this row alone.
         mended: Whether its values were changed.

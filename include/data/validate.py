@@ -80,9 +80,12 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
                 if entry.check.passed:
                     load_keys(context.store, entry.check, known)
             loaded = len(checked)
-            check = make_check(
-                context.store, prefix, spec, load_data_code(spec.code).schemas(), load_suite(spec), delivery, known
-            )
+            code, suite = load_data_code(spec.code), load_suite(spec)
+
+            def progress(rows: int, number: int = number, delivery: IngestedDelivery = delivery) -> None:
+                context.progress(number, len(deliveries), "deliveries", delivery=delivery.delivery, rows=rows)
+
+            check = make_check(context.store, prefix, spec, code.schemas(), suite, delivery, known, progress)
         checked.append(_Checked(delivery, check, f"{prefix}/check.json"))
         _tell(delivery, check)
     context.progress(len(deliveries), len(deliveries), "deliveries", force=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from great_expectations.expectations.core.expect_column_value_lengths_to_be_between import (  # noqa: TID253
     ExpectColumnValueLengthsToBeBetween,
 )
@@ -46,11 +48,10 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
     rows = rows.append_column("wrong_encoding", _first(wrong_encoding, texts))
     if table == "passages":
         return rows
-    citations = rows.column("citations").to_pylist()
-    unknown = [next((key for key in keys if not known.has_key("passages", key)), None) for keys in citations]
+    citations = rows.column("citations").combine_chunks()
     rows = rows.append_column("personal_data", _first(personal_data, texts))
-    rows = rows.append_column("number_of_citations", pa.array([len(keys) for keys in citations], pa.int64()))
-    return rows.append_column("unknown_passage", pa.array(unknown, pa.string()))
+    rows = rows.append_column("number_of_citations", pc.fill_null(pc.list_value_length(citations), 0))
+    return rows.append_column("unknown_passage", _unknown(citations, known))
 
 
 def suite(table: str) -> list[Expectation]:
@@ -131,6 +132,15 @@ def _no_wrong_encoding() -> Expectation:
         description="no sign of text that was decoded wrongly",
         meta={"reason": "wrong_encoding"},
     )
+
+
+def _unknown(citations: pa.ListArray, known: Known) -> pa.Array:
+    """The first passage that a row cites and that is not known, or null."""
+    keys, rows = citations.flatten(), pc.list_parent_indices(citations)
+    found: list[str | None] = [None] * len(citations)
+    for number in reversed(np.flatnonzero(~known.has_keys("passages", keys))):
+        found[rows[number].as_py()] = str(keys[number])
+    return pa.array(found, pa.string())
 
 
 def _first(fault: Callable[[str | None], str | None], texts: list[list[str | None]]) -> pa.Array:

@@ -20,12 +20,11 @@ from great_expectations.expectations.expectation import Expectation  # noqa: TID
 from great_expectations.expectations.metadata_types import FailureSeverity  # noqa: TID253
 
 from include.data.batches import PLACE
-from include.data.records import ExpectationCount
+from include.data.records import SAMPLES, ExpectationCount
 from include.errors import UserError
 
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets itself to INFO
 ROWS_PER_BATCH = 50_000
-SAMPLES = 3
 _ROW = "__row"
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
@@ -29,6 +31,20 @@ class DatasetError(WindtunnelError):
     """A dataset table cannot be read or written."""
 
 
+class Rows(Protocol):
+    """Rows that can be read more than once, such as a `pyarrow.Table`, or a file of any size."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def num_rows(self) -> int: ...
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """All rows, from the first, in batches."""
+        ...
+
+
 class DeltaTables:
     """The dataset tables of an object store, by object key.
 
@@ -41,7 +57,7 @@ class DeltaTables:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def put_delivery(self, key: str, delivery: str, rows: pa.Table, content: str) -> bool:
+    def put_delivery(self, key: str, delivery: str, rows: Rows, content: str) -> bool:
         """Makes `rows` the rows of `delivery` in the table `key`. False where they are there already.
 
         Args:
@@ -57,12 +73,14 @@ class DeltaTables:
                 if present == wanted or (present is None and rows.num_rows == 0):
                     return False
                 if present is None:
-                    write_deltalake(table, rows, mode="append", schema_mode="merge", commit_properties=properties)
+                    write_deltalake(
+                        table, rows.to_reader(), mode="append", schema_mode="merge", commit_properties=properties
+                    )
                 else:
                     predicate = f"{DELIVERY} = '{delivery}'"
                     write_deltalake(
                         table,
-                        rows,
+                        rows.to_reader(),
                         mode="overwrite",
                         schema_mode="merge",
                         predicate=predicate,
@@ -118,6 +136,17 @@ class DeltaTables:
         except (DeltaError, OSError) as error:
             raise self._failed("read", key, error) from error
         return table if columns is None else table.select(list(columns))
+
+    def stream(
+        self, key: str, version: int, deliveries: Collection[str], columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Like `read`, batch by batch; only `columns`."""
+        try:
+            dataset = self._open(key, version).to_pyarrow_dataset()
+            wanted = pc.field(DELIVERY).isin(sorted(deliveries))
+            yield from dataset.scanner(columns=list(columns), filter=wanted, fragment_readahead=1).to_batches()
+        except (DeltaError, OSError) as error:
+            raise self._failed("read", key, error) from error
 
     def _open(self, key: str, version: int | None = None) -> DeltaTable:
         return DeltaTable(self._store.uri(key), version=version, storage_options=self._options(key))

@@ -108,6 +108,16 @@ def _relative(uri: str, root: str) -> str:
     return check_key(unquote(uri[len(base) :]) if base.startswith("file:") else uri[len(base) :])
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tells who downloads an object that there is no room for it."""
+    try:
+        yield
+    except OSError as error:
+        hint = "check that the folder is writable and the disk is not full"
+        raise StoreError(f"cannot write {path.name}: {error.strerror}", where=str(path.parent), hint=hint) from error
+
+
 class LocalObjectStore:
     """Objects as files under a folder; a write goes to a temporary file that is renamed over the target."""
 
@@ -157,10 +167,11 @@ class LocalObjectStore:
         source = self._path(key)
         if not source.is_file():
             raise self._missing(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{self._TEMPORARY}{os.getpid()}-{path.name}")
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, path)
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{self._TEMPORARY}{os.getpid()}-{path.name}")
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, path)
 
     def uri(self, key: str) -> str:
         return f"{self._root.as_uri()}/{check_key(key)}"
@@ -241,8 +252,8 @@ class S3ObjectStore:
             self._client.upload_file(str(path), self._bucket, self._name(key))
 
     def download(self, key: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._told(key):
+        with self._told(key), _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._client.download_file(self._bucket, self._name(key), str(path))
 
     def uri(self, key: str) -> str:

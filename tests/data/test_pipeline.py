@@ -65,7 +65,7 @@ class TestWholeSource:
         assert row["citations"] == ["CC:CC-1.1", "BB:BB-1.1"]
         assert (row["delivery"], row["delivered_on"].isoformat()) == ("2026-10-19", "2026-10-19")
         assert row["source"].startswith("source-")
-        assert len(row["digest"]) == 64
+        assert len(row["digest"]) == 32
 
     def test_splits_are_disjoint_and_complete(self, pipeline: Pipeline) -> None:
         dataset = pipeline.dataset(pipeline.run()["dataset_version"])

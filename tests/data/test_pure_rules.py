@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.data.rows import content_digest, describe_schema, row_digests
 from include.data.splits import describe_split, split_column, split_of, split_point
 from include.data.versioning import Change, Level, Shape, known_domains, next_version
 from include.release.versioning import parse_version
@@ -120,24 +118,3 @@ class TestDomains:
 
     def test_without_rows_there_is_no_domain(self) -> None:
         assert known_domains({"region": {}}) == {"region": frozenset()}
-
-
-class TestDigests:
-    ROWS = ({"k": "1", "tags": ["a", "b"], "text": None}, {"k": "2", "tags": [], "text": "ü"})
-
-    def test_a_row_is_its_values(self) -> None:
-        first, second = row_digests(self.ROWS, ["k", "tags", "text"])
-        assert first != second
-        assert row_digests(self.ROWS, ["text", "k", "tags"]) == [first, second]
-        assert row_digests([{**self.ROWS[0], "tags": ["b", "a"]}], ["k", "tags", "text"]) != [first]
-        assert row_digests([{**self.ROWS[0], "text": ""}], ["k", "tags", "text"]) != [first]
-
-    def test_content_does_not_depend_on_the_order_of_rows(self) -> None:
-        assert content_digest(["a"], ["x", "y"]) == content_digest(["a"], ["y", "x"])
-        assert content_digest(["a"], ["x", "y"]) != content_digest(["a"], ["x", "y", "y"])
-        assert content_digest(["a"], ["x"]) != content_digest(["a: int"], ["x"])
-
-    def test_a_schema_is_the_same_before_and_after_storage(self) -> None:
-        before = pa.schema([("a", pa.large_string()), ("b", pa.list_(pa.field("item", pa.string())))])
-        after = pa.schema([("a", pa.string()), ("b", pa.list_(pa.field("element", pa.string())))])
-        assert describe_schema(before) == describe_schema(after) == ("a: string", "b: list<string>")

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from include.data.rows import key_marks
 from include.expectations.known import Known
 from include.families.compliance_qa.schema import SCHEMAS
 
@@ -35,7 +36,7 @@ def found(table: str, *changes: dict[str, Any]) -> list[list[str]]:
     records = [good, *(good | change for change in changes)]
     rows = pa.Table.from_pylist(records, pa.schema([field.with_nullable(True) for field in SCHEMAS[table]]))
     known = Known()
-    known.add("passages", "AA:1", "content")
+    known.add("passages", key_marks(pa.array(["AA:1"])), key_marks(pa.array(["content"])))
     outcome = run_suite("compliance_qa", compliance_qa.suite(table), compliance_qa.prepare(table, rows, known))
     return [outcome.reasons.get(number, []) for number in range(len(records))]
 
