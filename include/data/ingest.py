@@ -109,7 +109,9 @@ def _collect(
         if not interval.ended_before(delivery.delivered_on)
     ]
     found = sorted([*found, *gone.values()], key=lambda d: (d.delivered_on, d.delivery))
-    found = sorted([*found, *released], key=lambda d: d.delivered_on)  # of two releases of a day, the first counts first
+    found = sorted(
+        [*found, *released], key=lambda d: d.delivered_on
+    )  # of two releases of a day, the first counts first
     listed = [delivery for delivery in found if not interval.starts_after(delivery.delivered_on)]
     return listed, found[: len(found) - len(listed)]
 

@@ -13,10 +13,10 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.data.checks import DIGEST
 from include.data.datasets import list_versions, read_manifest
 from include.data.manifest import Manifest, TableManifest
 from include.data.records import CheckedDelivery, Record
+from include.data.sieve import DIGEST
 from include.errors import DataError, UserError
 from include.release.ledger import Entry, Event, Ledger
 from include.settings import Settings
