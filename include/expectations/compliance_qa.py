@@ -27,6 +27,7 @@ from great_expectations.expectations.core.expect_column_values_to_match_regex im
 )
 from great_expectations.expectations.expectation import Expectation  # noqa: TID253
 
+from include.expectations.forms import matches
 from include.expectations.known import Known
 from include.expectations.text_faults import personal_data, wrong_encoding
 
@@ -77,6 +78,13 @@ def _passages() -> list[Expectation]:
             meta={"reason": "passage_too_long"},
         ),
         _no_wrong_encoding(),
+        matches(
+            "passage_id",
+            "^[^#]*$",
+            "repeated_passage_id",
+            "the document uses the id once (a repeated one gets a number: the texts differ, and questions cite them)",
+            warns=True,
+        ),
     ]
 
 

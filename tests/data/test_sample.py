@@ -1,12 +1,10 @@
-"""The data that is used out of the box: the sample that ships, and the real ObliQA set where it is at hand."""
+"""The data that is used out of the box: the sample that ships."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from itertools import pairwise
-
-import pytest
 
 from include.data.quarantine import list_quarantine
 from include.settings import PROJECT_ROOT, Settings
@@ -15,7 +13,6 @@ from include.spec import load_family
 from .conftest import FAMILY, Pipeline, make_spec
 
 SAMPLE = PROJECT_ROOT / "include" / "families" / FAMILY / "sample" / "deliveries"
-OBLIQA = PROJECT_ROOT.parent / "shared" / "data" / "compliance_qa" / "obliqa"
 
 
 def strict(passages: float, questions: float) -> dict[str, object]:
@@ -83,18 +80,3 @@ def test_every_passage_is_asked_about(settings: Settings) -> None:
     dataset = pipeline.dataset(pipeline.run()["dataset_version"])
     cited = Counter(key for keys in dataset.table("questions").column("citations").to_pylist() for key in keys)
     assert set(dataset.table("passages").column("passage_key").to_pylist()) == set(cited)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not OBLIQA.is_dir(), reason="the shared ObliQA set is not here")
-def test_obliqa_becomes_a_dataset(settings: Settings) -> None:
-    pipeline = Pipeline(settings, OBLIQA, load_family(FAMILY))
-    made = pipeline.run()
-    assert made["reasons"] == {"empty_passage": 720}
-    assert (made["rows_in"], made["rows_clean"]) == (16_520, 15_800)
-    dataset = pipeline.dataset(made["dataset_version"])
-    known = set(dataset.table("passages").column("passage_key").to_pylist())
-    cited = {key for keys in dataset.table("questions").column("citations").to_pylist() for key in keys}
-    assert len(known) == 13_012
-    assert cited <= known
-    assert sum(dataset.manifest.tables["questions"].splits.values()) == 2_788

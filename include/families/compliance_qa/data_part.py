@@ -9,12 +9,12 @@ from types import ModuleType
 import pyarrow as pa
 
 from include.errors import DataError, UserError
-from include.families.compliance_qa import dated, obliqa
+from include.families.compliance_qa import dated, obliqa, policyqa
 from include.families.compliance_qa.schema import SCHEMAS
 from include.families.contract import Delivery, RawRecord
 
 AUTO = "auto"
-READERS: Mapping[str, ModuleType] = {obliqa.READER: obliqa, dated.READER: dated}
+READERS: Mapping[str, ModuleType] = {obliqa.READER: obliqa, dated.READER: dated, policyqa.READER: policyqa}
 
 
 class DataPart:
@@ -63,6 +63,6 @@ def _no_deliveries(source: Path) -> DataError:
     return DataError(
         f"the source {state}",
         where=str(source),
-        hint="it needs folders named YYYY-MM-DD with documents/*.json and questions.jsonl, or ObliQA_*.json with "
-        f"{obliqa.DOCUMENTS}/*.json",
+        hint="it needs folders named YYYY-MM-DD with documents/*.json and questions.jsonl, ObliQA_*.json with "
+        f"{obliqa.DOCUMENTS}/*.json, or {' or '.join(policyqa.FILES)} in the format of SQuAD",
     )

@@ -10,10 +10,8 @@ the passages that it cites, and the quotation tells which of the repeated ones i
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,11 @@ from include.families.compliance_qa.schema import (
     passage_key,
     text_fault,
 )
+from include.families.compliance_qa.snapshot import snapshot_day
 from include.families.contract import Delivery, RawRecord
 
 READER = "obliqa"
 DOCUMENTS = "StructuredRegulatoryDocuments"
-_COMMIT_DATE = re.compile(r"^commit:.*?(\d{4}-\d{2}-\d{2})\s*$", re.MULTILINE)
 
 #: Passage key -> quoted text -> the key with its number, for keys that a document repeats.
 _Repeated = dict[str, dict[str, str]]
@@ -57,7 +55,7 @@ def deliveries(source: Path) -> list[Delivery]:
             f"there is no {missing}", where=str(source), hint="an ObliQA folder has both questions and documents"
         )
     files = (*documents, *questions)
-    day = _commit_date(source / "SOURCE") or _newest(files)
+    day = snapshot_day(source, files)
     return [Delivery(day.isoformat(), day, files, READER)]
 
 
@@ -69,17 +67,6 @@ def records(delivery: Delivery, max_row_bytes: int) -> Iterator[RawRecord]:
             yield from _passages(path, repeated, max_row_bytes)
         else:
             yield from _questions(path, repeated, max_row_bytes)
-
-
-def _commit_date(path: Path) -> date | None:
-    if not path.is_file():
-        return None
-    match = _COMMIT_DATE.search(path.read_text(encoding="utf-8", errors="replace"))
-    return date.fromisoformat(match[1]) if match else None
-
-
-def _newest(files: tuple[Path, ...]) -> date:
-    return datetime.fromtimestamp(max(path.stat().st_mtime for path in files), UTC).date()
 
 
 def _passages(path: Path, repeated: _Repeated, max_row_bytes: int) -> Iterator[RawRecord]:

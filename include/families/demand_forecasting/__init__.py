@@ -1,0 +1,1 @@
+"""How many bicycles are rented in an hour: only data yet."""

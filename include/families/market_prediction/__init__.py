@@ -1,0 +1,1 @@
+"""Which clients of a bank will not pay next month: only data yet."""

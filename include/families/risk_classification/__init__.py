@@ -1,0 +1,1 @@
+"""What kind of accident a report of an accident at work tells of: only data yet."""
