@@ -3,6 +3,7 @@
 Every hour stands in a calendar and a climate, and both can be checked: the date decides year, month, weekday, season
 and holiday, and a humidity of zero or a day of one and the same felt temperature is a broken sensor. Gaps in the
 series are a warning: nothing is wrong with the hour after one. (Hours without a rental are not in the source at all.)
+Gaps and repeated hours are looked for among the rows that are checked together, which are five years of hours.
 
 Imports Great Expectations: see `include.expectations.compliance_qa`.
 """
@@ -19,7 +20,7 @@ import pyarrow as pa
 from great_expectations.expectations.expectation import Expectation  # noqa: TID253
 from pandas.tseries.holiday import Holiday, USFederalHolidayCalendar, nearest_workday
 
-from include.expectations.forms import absent, between, matches, missing, one_of, with_faults
+from include.expectations.forms import absent, between, matches, one_of, with_faults
 from include.expectations.known import Known
 from include.families.demand_forecasting.schema import (
     FIRST_YEAR,
@@ -33,7 +34,7 @@ from include.families.demand_forecasting.schema import (
 
 VERSION = "1.0.0"
 TABLES = (HOURS,)
-BINDING = frozenset({"missing_value", "wrong_key", "no_date", "repeated_hour"})
+BINDING = frozenset({"wrong_key", "no_date", "repeated_hour"})
 
 #: A temperature feels at most this many degrees Celsius colder or warmer than it is; wind chill and heat index of the
 #: city's climate stay below 13.
@@ -57,18 +58,18 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
     ]
     rows = with_faults(
         rows,
+        SCHEMAS[table],
         {
-            "missing": missing(*(field.name for field in SCHEMAS[table] if not field.nullable)),
             "no_date": lambda row: None if day_of(row["day"]) else "no date",
             "wrong_month": _by_date(lambda day, row: (day.year, day.month) == (row["year"] + FIRST_YEAR, row["month"])),
             "wrong_weekday": _by_date(lambda day, row: day.isoweekday() % 7 == row["weekday"]),
             "wrong_season": _by_date(lambda day, row: season_of(day) == row["season"]),
             "wrong_holiday": _by_date(lambda day, row: (day in holidays_of(day.year)) == row["holiday"]),
             "wrong_working_day": _wrong_working_day,
-            "reading": lambda row: next((name for name in READINGS if not 0 <= (row[name] or 0) <= 1), None),
+            "reading": lambda row: next((name for name in READINGS if not 0 <= row[name] <= 1), None),
             "dry": lambda row: "zero" if row["humidity"] == 0 else None,
             "feels": _feels_apart,
-            "negative": lambda row: next((name for name in ("casual", "registered") if (row[name] or 0) < 0), None),
+            "negative": lambda row: next((name for name in ("casual", "registered") if row[name] < 0), None),
             "wrong_sum": _wrong_sum,
         },
     )
@@ -79,7 +80,6 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
 def suite(table: str) -> list[Expectation]:
     """The expectations of a table."""
     return [
-        absent("missing", "missing_value", "every column has a value"),
         matches("hour_id", r"^[1-9]\d*$", "wrong_key", "the hour's number is a whole number"),
         absent("no_date", "no_date", "the day is a date of the calendar"),
         between("hour", 0, 23, "hour_out_of_range", "between 0 and 23"),
@@ -150,12 +150,10 @@ def _wrong_working_day(row: Mapping[str, Any]) -> str | None:
 
 
 def _feels_apart(row: Mapping[str, Any]) -> str | None:
-    if None in (row["temperature"], row["feels_like"]):
-        return None
     real, felt = temperature_celsius(row["temperature"]), feels_like_celsius(row["feels_like"])
     return f"{real:.0f} feels like {felt:.0f}" if abs(real - felt) > FEELS_APART else None
 
 
 def _wrong_sum(row: Mapping[str, Any]) -> str | None:
-    parts = row["casual"], row["registered"], row["rentals"]
-    return None if None in parts or parts[0] + parts[1] == parts[2] else f"{parts[0]} + {parts[1]}, not {parts[2]}"
+    total = row["casual"] + row["registered"]
+    return None if total == row["rentals"] else f"{total}, not {row['rentals']}"

@@ -31,17 +31,17 @@ from great_expectations.expectations.expectation import Expectation  # noqa: TID
 Fault = Callable[[Mapping[str, Any]], str | None]
 
 
-def with_faults(rows: pa.Table, faults: Mapping[str, Fault]) -> pa.Table:
-    """`rows` with a column for every fault, which holds it or null."""
-    records = rows.to_pylist()
+def with_faults(rows: pa.Table, schema: pa.Schema, faults: Mapping[str, Fault]) -> pa.Table:
+    """`rows` with a column for every fault, which holds it or null.
+
+    A row without a value that `schema` wants is not looked at: the gate says `missing_value` of it.
+    """
+    required = [field.name for field in schema if not field.nullable]
+    records = [row if None not in [row[name] for name in required] else None for row in rows.to_pylist()]
     for name, fault in faults.items():
-        rows = rows.append_column(name, pa.array([fault(record) for record in records], pa.string()))
+        found = [None if record is None else fault(record) for record in records]
+        rows = rows.append_column(name, pa.array(found, pa.string()))
     return rows
-
-
-def missing(*columns: str) -> Fault:
-    """The first of the columns that has no value."""
-    return lambda row: next((name for name in columns if row[name] is None), None)
 
 
 def absent(column: str, reason: str, description: str, *, warns: bool = False) -> Expectation:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from great_expectations.expectations.expectation import Expectation  # noqa: TID253
 
-from include.expectations.forms import absent, between, matches, missing, one_of, with_faults
+from include.expectations.forms import absent, between, matches, one_of, with_faults
 from include.expectations.known import Known
 from include.families.market_prediction.schema import (
     BILLS,
@@ -32,7 +32,7 @@ from include.families.market_prediction.schema import (
 
 VERSION = "1.0.0"
 TABLES = (CLIENTS,)
-BINDING = frozenset({"missing_value", "wrong_key"})
+BINDING = frozenset({"wrong_key"})
 
 ADULT, OLDEST = 18, 100
 USUAL_LIMIT_STEP = 10_000
@@ -44,17 +44,17 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
     """`rows` with the columns that only expectations look at."""
     return with_faults(
         rows,
+        SCHEMAS[table],
         {
-            "missing": missing(*(field.name for field in SCHEMAS[table] if not field.nullable)),
             "unknown_status": _unknown_status,
-            "negative_payment": lambda row: next((name for name in PAYMENTS if (row[name] or 0) < 0), None),
+            "negative_payment": lambda row: next((name for name in PAYMENTS if row[name] < 0), None),
             "fast_delay": lambda row: _delay_jump(row, 3),
             "skipped_month": lambda row: _delay_jump(row, 2),
             "late_without_bill": _late_without_bill,
             "unexplained_bill": _unexplained_bill,
             "huge_bill": lambda row: _first_above(row, BILLS, FAR_ABOVE),
             "overpaid": lambda row: _first_above(row, BILLS, 1.0, sign=-1),
-            "odd_limit": lambda row: "odd" if (row["credit_limit"] or 0) % USUAL_LIMIT_STEP else None,
+            "odd_limit": lambda row: "odd" if row["credit_limit"] % USUAL_LIMIT_STEP else None,
         },
     )
 
@@ -62,7 +62,6 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
 def suite(table: str) -> list[Expectation]:
     """The expectations of a table."""
     return [
-        absent("missing", "missing_value", "every column has a value"),
         matches("client_id", r"^[1-9]\d*$", "wrong_key", "the client's number is a whole number"),
         between("credit_limit", 1, None, "no_credit_limit", "the limit is above 0"),
         one_of("gender", GENDERS, "unknown_gender_code", "1 male, 2 female"),
@@ -107,27 +106,24 @@ def _unknown_status(row: Mapping[str, Any]) -> str | None:
 def _delay_jump(row: Mapping[str, Any], months: int) -> str | None:
     """The first month in which the delay is at least `months` longer than the month before."""
     for newer, older in pairwise(STATUSES):
-        if None not in (row[newer], row[older]) and row[newer] - max(row[older], 0) >= months:
+        if row[newer] - max(row[older], 0) >= months:
             return f"{older} {row[older]}, {newer} {row[newer]}"
     return None
 
 
 def _late_without_bill(row: Mapping[str, Any]) -> str | None:
-    late = (row[STATUSES[0]] or 0) >= 1
-    return "late" if late and all((row[name] or 0) <= 0 for name in BILLS) else None
+    return "late" if row[STATUSES[0]] >= 1 and all(row[name] <= 0 for name in BILLS) else None
 
 
 def _unexplained_bill(row: Mapping[str, Any]) -> str | None:
     """The first month whose bill is lower than what was left of the bill before, by more than refunds explain."""
     for month, (newer, older) in enumerate(pairwise(BILLS)):
-        parts = row[newer], row[older], row[PAYMENTS[month]], row["credit_limit"]
-        if None not in parts and parts[0] - parts[1] + parts[2] < -MISSING_SHARE * parts[3]:
+        charges = row[newer] - row[older] + row[PAYMENTS[month]]
+        if charges < -MISSING_SHARE * row["credit_limit"]:
             return newer
     return None
 
 
 def _first_above(row: Mapping[str, Any], columns: tuple[str, ...], times: float, sign: int = 1) -> str | None:
     limit = row["credit_limit"]
-    if not limit:
-        return None
-    return next((name for name in columns if sign * (row[name] or 0) > times * limit), None)
+    return next((name for name in columns if sign * row[name] > times * limit > 0), None)

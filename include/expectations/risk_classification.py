@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from great_expectations.expectations.expectation import Expectation  # noqa: TID253
 
-from include.expectations.forms import Fault, absent, between, length, matches, missing, one_of, with_faults
+from include.expectations.forms import Fault, absent, between, length, matches, one_of, with_faults
 from include.expectations.known import Known
 from include.expectations.text_faults import wrong_encoding
 from include.families.risk_classification.code_book import (
@@ -31,7 +32,7 @@ from include.families.risk_classification.schema import INCIDENTS, LABELS, SCHEM
 
 VERSION = "1.0.0"
 TABLES = (INCIDENTS, LABELS)
-BINDING = frozenset({"missing_value", "wrong_key", "empty_summary", "unknown_label", "unknown_incident"})
+BINDING = frozenset({"wrong_key", "empty_summary", "unknown_label", "unknown_incident"})
 
 FIRST_YEAR, LAST_YEAR = 1971, 2099  # the administration began its work in April 1971
 TALLEST_FEET = 2_063  # the KVLY-TV mast, the tallest structure of the country
@@ -53,11 +54,10 @@ _WORDS = {word: number for number, word in enumerate(_TO_TWENTY, 1)}
 def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
     """`rows` with the columns that only expectations look at; `known` holds the incidents that a label may name."""
     faults: dict[str, Fault] = {
-        "missing": missing(*(field.name for field in SCHEMAS[table] if not field.nullable)),
         "wrong_encoding": lambda row: wrong_encoding(row["title"]) or wrong_encoding(row["summary"]),
         "wrong_year": lambda row: _wrong_year(row["summary"]),
         "unknown_cause": lambda row: _unknown(row["fatal_cause"], CAUSES),
-        "cut": lambda row: "cut" if len((row["summary"] or "").strip()) >= CUT_LENGTH else None,
+        "cut": lambda row: "cut" if len(row["summary"].strip()) >= CUT_LENGTH else None,
     }
     if table == INCIDENTS:
         faults |= {
@@ -67,10 +67,14 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
         }
     else:
         faults |= {
-            "unknown_incident": lambda row: None if known.has_key(INCIDENTS, row["incident_id"]) else "unknown",
             "other_class": _other_class,
         }
-    return with_faults(rows, faults)
+    rows = with_faults(rows, SCHEMAS[table], faults)
+    if table == INCIDENTS:
+        return rows
+    keys = rows.column("incident_id").combine_chunks()
+    unknown = pc.if_else(pa.array(known.has_keys(INCIDENTS, keys)), None, keys)
+    return rows.append_column("unknown_incident", unknown)
 
 
 def suite(table: str) -> list[Expectation]:
@@ -80,7 +84,6 @@ def suite(table: str) -> list[Expectation]:
 
 def _both() -> list[Expectation]:
     return [
-        absent("missing", "missing_value", "every column that must have a value has one"),
         matches("incident_id", r"^\d{6,9}$", "wrong_key", "the number of an accident has 6 to 9 digits"),
         matches("title", r"\S", "empty_title", "the report has a title"),
         matches("summary", r"\S", "empty_summary", "the report has a narrative"),
@@ -117,9 +120,9 @@ def _labels() -> list[Expectation]:
     ]
 
 
-def _wrong_year(text: str | None) -> str | None:
+def _wrong_year(text: str) -> str | None:
     """The year of the first date in the text, where nobody can have written a report about it."""
-    match = _DATE.search(text or "")
+    match = _DATE.search(text)
     return match[1] if match and not FIRST_YEAR <= int(match[1]) <= LAST_YEAR else None
 
 
@@ -134,7 +137,7 @@ def _unknown_injury(row: Mapping[str, Any]) -> str | None:
 
 def disagreeing_height(row: Mapping[str, Any]) -> str | None:
     """The recorded height of the fall, where the narrative tells heights and none of its numbers is that one."""
-    fall, text = row["fall_feet"], _THOUSANDS.sub("", row["summary"] or "")
+    fall, text = row["fall_feet"], _THOUSANDS.sub("", row["summary"])
     if fall is None or not _HEIGHT.search(text):
         return None
     told = [float(number) for number in _NUMBER.findall(text)]

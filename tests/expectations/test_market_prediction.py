@@ -15,7 +15,6 @@ GOOD: dict[str, Any] = {
 
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
-    ({"age": None}, "missing_value"),
     ({"client_id": "x7"}, "wrong_key"),
     ({"credit_limit": 0}, "no_credit_limit"),
     ({"gender": 3}, "unknown_gender_code"),
@@ -54,3 +53,7 @@ def test_a_client_who_is_in_order_passes(check: Check) -> None:
     late = {name: 7 - month for month, name in enumerate(STATUSES, 1)}  # a delay that grows month by month
     idle = dict.fromkeys(STATUSES, -2)  # not documented, and usual
     assert check("market_prediction", "clients", [GOOD, GOOD | late, GOOD | idle]) == ([[], [], []], {})
+
+
+def test_a_row_without_a_value_is_left_to_the_gate(check: Check) -> None:
+    assert check("market_prediction", "clients", [GOOD | {"age": None, "pay_status_1": None}])[0] == [[]]
