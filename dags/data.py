@@ -17,7 +17,7 @@ DOC = """
 Takes everything new at the source, gates it, and makes a dataset version of the clean rows. There is no model yet.
 
 * **Runs** weekly (`{cron}` UTC) once it is switched on, by hand (the form explains each field), and as a backfill over
-  past intervals. It is made paused: tell it first where the data is (`{source}`).
+  past intervals. It is made paused: tell it first where the data is (sources: {source}).
 * **Safe to repeat**: the same data, parameters and code give the same dataset version.
 * **Read first when it failed**: the last lines of the failed task's log say what was wrong, where, and what to do;
   `windtunnel quarantine list {name}` shows the rows that did not pass.
@@ -32,7 +32,7 @@ def data_dag(spec: DataFamilySpec) -> DAG:
         family=spec.title,
         name=spec.family,
         cron=spec.schedule.ingest,
-        source=spec.data.source,
+        source=", ".join(spec.data.sources),
         owner=spec.owner.team,
         description=spec.description,
     )

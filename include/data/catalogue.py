@@ -61,6 +61,28 @@ class Catalogue:
             newest = connection.execute(query).scalar()
         return date.fromisoformat(newest) if newest else None
 
+    def tags(self, family: str, source: str, mark: str) -> dict[str, dict[str, str]]:
+        """Delivery -> tag -> digest of the content that it stands for; see `note_tag`."""
+        table = schema.delivery_tags
+        query = select(table).where(table.c.family == family, table.c.source == source, table.c.mark == mark)
+        found: dict[str, dict[str, str]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.delivery, {})[row.tag] = row.digest
+        return found
+
+    def note_tag(self, family: str, source: str, delivery: str, mark: str, tag: str, digest: str, at: datetime) -> None:
+        """Notes what a place said of a content (ETags and the like), so that it is not fetched again to be known.
+
+        Args:
+            mark: How it was read: read otherwise, the same bytes are another content.
+        """
+        values = {
+            "family": family, "source": source, "delivery": delivery, "mark": mark, "tag": tag, "digest": digest,
+            "seen_at": at,
+        }  # fmt: skip
+        self._insert(schema.delivery_tags, values)
+
     def versions(self, family: str) -> list[VersionEntry]:
         """Published versions, the newest first."""
         table = schema.dataset_versions

@@ -19,7 +19,7 @@ from include.data.formats import (
 from include.data.formats.opening import MAX_FILE_BYTES
 from include.errors import UserError
 from include.families.contract import RawRecord
-from include.spec.models import CsvSpec
+from include.spec.sources import CsvSpec
 
 
 def table_records(
@@ -55,7 +55,7 @@ def table_records(
         raise UserError(f"the format of {path.name!r} is not known", where=str(path), hint="name it in the spec")
     csv = csv or CsvSpec()
     is_text = form is FileFormat.CSV
-    mapping = TableMapping(schema, columns or {}, csv.nulls if is_text else frozenset(), is_text)
+    mapping = TableMapping(schema, columns or {}, frozenset(csv.nulls) if is_text else frozenset(), is_text)
     records = mapped_records(parsed_file(path, form, max_row_bytes, max_file_bytes, csv), mapping)
     for record in require_usable(path, records, may_be_empty=True):
         at = place_of(place, form, record.number)

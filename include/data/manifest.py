@@ -74,6 +74,8 @@ class Manifest(_Part):
 
     Attributes:
         digest: sha256 (hex) over the digests of all tables: equal content, equal digest.
+        source: `declared`, or the id of the place that a run named instead of the declared sources.
+        sources: Declared source -> its role, of those that brought something.
         split: How examples are divided, in words.
         division: The same for machines, with what was found to be nearly the same.
         parent: The version before this one; None for the first.
@@ -88,6 +90,7 @@ class Manifest(_Part):
     version: str
     digest: str
     source: str
+    sources: dict[str, str] = {}
     split: str
     division: DivisionManifest = DivisionManifest()
     suite: str
@@ -125,9 +128,9 @@ def dataset_digest(family: str, tables: dict[str, TableManifest]) -> str:
     return fingerprint(family=family, tables={name: table.digest for name, table in tables.items()})
 
 
-def table_location(family: str, source: str, table: str) -> str:
-    """Object key of a Delta table."""
-    return f"datasets/{family}/{source}/{table}"
+def table_location(family: str, origin: str, table: str) -> str:
+    """Object key of a Delta table; see `Manifest.source`."""
+    return f"datasets/{family}/{origin}/{table}"
 
 
 def manifest_key(family: str, version: str, digest: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +39,7 @@ from include.data.recalls import refuse_manifest
 from include.data.records import CheckedDelivery, Totals
 from include.data.rows import content_digest, describe_schema, key_marks, marks_of_digests, value_counts
 from include.data.sieve import DIGEST
+from include.data.sources import Selection
 from include.data.splits import describe_split
 from include.data.versioning import known_domains, next_version
 from include.errors import DataError, WindtunnelError
@@ -64,9 +65,13 @@ class Published:
 
 
 def name_version(
-    context: StepContext, tables: DeltaTables, catalogue: Catalogue, source: str, deliveries: Sequence[CheckedDelivery]
+    context: StepContext,
+    tables: DeltaTables,
+    catalogue: Catalogue,
+    selection: Selection,
+    deliveries: Sequence[CheckedDelivery],
 ) -> Published:
-    """The version of the source's content with `deliveries`, made if it is new.
+    """The version of the content of the selected sources with `deliveries`, made if it is new.
 
     Raises:
         DataError: There is nothing to publish, two deliveries bring the same key, or the content was recalled.
@@ -75,10 +80,10 @@ def name_version(
     family = context.document.family
     for _ in range(ATTEMPTS):
         entries = catalogue.versions(family)
-        merged = _merge(_last_of_source(context, entries, source), deliveries)
+        merged = _merge(_last_of_origin(context, entries, selection), deliveries)
         if not merged:
-            raise _nothing(context, "there is no delivery to publish, and none of this source was published before")
-        manifest = _draft(context, tables, source, merged, entries)
+            raise _nothing(context, "there is no delivery to publish, and none of these sources was published before")
+        manifest = _draft(context, tables, selection, merged, entries)
         refuse_manifest(context.settings, context.store, manifest)
         for entry in entries:
             if entry.fingerprint == manifest.digest:
@@ -96,30 +101,32 @@ def name_version(
 def _draft(
     context: StepContext,
     tables: DeltaTables,
-    source: str,
+    selection: Selection,
     deliveries: list[CheckedDelivery],
     entries: Sequence[VersionEntry],
 ) -> Manifest:
     """What the manifest of the next version would be."""
     spec, code_version = context.document.spec, context.document.code_version
     parent = read_manifest(context.store, entries[0]) if entries else None
-    found = {name: _table(context, tables, source, name, deliveries) for name in spec.data.tables}
+    found = {name: _table(context, tables, selection.origin, name, deliveries) for name in spec.data.tables}
     contents = {name: table for name, (table, _) in found.items()}
     assigned = found[spec.split.table][1]
     if not contents[spec.split.table].rows:
         raise _nothing(context, f"there is no clean row in {spec.split.table!r} to publish")
     split = describe_split(spec.split)
-    domains = _domains(spec, tables, contents[spec.split.table], deliveries, parent)
+    roles = _roles(selection, deliveries)
+    domains = _domains(spec, tables, contents[spec.split.table], deliveries, parent) | _known_roles(roles, parent)
     change = next_version(
         parent.version if parent else None,
         parent.shape if parent else None,
-        shape_of(source, contents, split, domains),
+        shape_of(selection.origin, contents, split, domains),
     )
     return Manifest(
         family=spec.family,
         version=change.version,
         digest=dataset_digest(spec.family, contents),
-        source=source,
+        source=selection.origin,
+        sources={name: role for name, (role, _) in roles.items()},
         split=split,
         division=assigned.manifest if assigned else DivisionManifest(kind=spec.split.kind, folds=spec.split.folds),
         suite=spec.data.suite,
@@ -155,10 +162,10 @@ def _domains(
 
 
 def _table(
-    context: StepContext, tables: DeltaTables, source: str, name: str, deliveries: Sequence[CheckedDelivery]
+    context: StepContext, tables: DeltaTables, origin: str, name: str, deliveries: Sequence[CheckedDelivery]
 ) -> tuple[TableManifest, Assigned | None]:
     spec = context.document.spec
-    location, key = table_location(spec.family, source, name), spec.data.tables[name].key
+    location, key = table_location(spec.family, origin, name), spec.data.tables[name].key
     version = tables.version(location)
     if version is None:
         raise PublishError(
@@ -236,13 +243,34 @@ def _key_of(stream: Iterable[pa.RecordBatch], key: str, mark: np.bytes_) -> Any:
     raise LookupError("no row has this key")
 
 
-def _last_of_source(context: StepContext, entries: Sequence[VersionEntry], source: str) -> list[CheckedDelivery]:
-    """Deliveries of the newest version that was made from `source`."""
+def _last_of_origin(
+    context: StepContext, entries: Sequence[VersionEntry], selection: Selection
+) -> list[CheckedDelivery]:
+    """Deliveries of the newest version of the same origin, without those of sources that are declared no more."""
+    here = {ref.id for ref in selection.sources}
     for entry in entries:
         manifest = read_manifest(context.store, entry)
-        if manifest.source == source:
-            return manifest.deliveries
+        if manifest.source == selection.origin:
+            gone = manifest.sources.keys() - here
+            return [delivery for delivery in manifest.deliveries if delivery.source not in gone]
     return []
+
+
+def _roles(selection: Selection, deliveries: Sequence[CheckedDelivery]) -> dict[str, tuple[str, str]]:
+    """Source -> its role and its domain (empty for none), of the declared sources that brought something."""
+    used = {delivery.source for delivery in deliveries}
+    return {
+        ref.id: (ref.spec.role.value, ref.spec.domain or "")
+        for ref in selection.sources
+        if ref.declared and ref.id in used
+    }
+
+
+def _known_roles(roles: Mapping[str, tuple[str, str]], parent: Manifest | None) -> dict[str, list[str]]:
+    """Roles and domains of sources as slices of their own: a new one is as large a change as a new domain of rows."""
+    before = parent.domains if parent else {}
+    found = {"source role": {role for role, _ in roles.values()}, "source domain": {name for _, name in roles.values()}}
+    return {name: sorted((values - {""}).union(before.get(name, ()))) for name, values in found.items() if roles}
 
 
 def _merge(old: Sequence[CheckedDelivery], new: Sequence[CheckedDelivery]) -> list[CheckedDelivery]:
@@ -253,4 +281,4 @@ def _merge(old: Sequence[CheckedDelivery], new: Sequence[CheckedDelivery]) -> li
 
 def _nothing(context: StepContext, message: str) -> DataError:
     hint = "check the interval (since, until) and what the source offers"
-    return DataError(message, where=str(context.document.inputs["source"]), hint=hint)
+    return DataError(message, where=str(context.document.inputs.get("source") or "data.sources"), hint=hint)

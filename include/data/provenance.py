@@ -15,6 +15,8 @@ from include.data.splits import describe_split
 from include.spec.models import BaseFamilySpec
 from include.steps.fingerprint import fingerprint
 
+_WHERE = {"url", "connection"}  # where a source lies does not change what its rows become
+
 #: Libraries whose release can change what a row becomes.
 SOFTWARE = ("deltalake", "great-expectations", "pandas", "pyarrow")
 
@@ -46,7 +48,10 @@ def transformations(spec: BaseFamilySpec) -> list[Transformation]:
     split = spec.split.model_dump(mode="json", exclude={"fold"})  # which fold validates is no property of the rows
     return [
         Transformation.of(
-            "read", "files become records of the family's tables", reader=data.reader, max_row_bytes=data.max_row_bytes
+            "read",
+            "files become records of the family's tables",
+            sources={name: source.model_dump(mode="json", exclude=_WHERE) for name, source in data.sources.items()},
+            max_row_bytes=data.max_row_bytes,
         ),
         Transformation.of(
             "validate", "rows that fail an expectation go to quarantine", suite=data.suite, tables=tables

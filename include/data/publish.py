@@ -3,7 +3,7 @@
 Two moves. First every delivery is put into the Delta tables, exactly once (see `include.store.datasets`). Then the
 content of all deliveries together is named (see `include.data.naming`). What was killed in between is done again.
 
-A version holds the deliveries of its parent from the same source, those of this run, and those before this run's
+A version holds the deliveries of its parent from the same sources, those of this run, and those before this run's
 interval, so that nothing is missing when a delivery came late or intervals are run out of order.
 """
 
@@ -22,7 +22,7 @@ from include.data.manifest import SPLIT, Manifest, table_location
 from include.data.naming import name_version
 from include.data.records import CheckedDelivery, Totals
 from include.data.sieve import DIGEST
-from include.data.sources import source_id
+from include.data.sources import select_sources
 from include.data.splits import decided_by_value, describe_own_split, split_column
 from include.release.ledger import Event, Ledger
 from include.spec.models import BaseFamilySpec
@@ -39,15 +39,15 @@ def publish(context: StepContext) -> dict[str, Any]:
         DataError: There is no clean row to publish.
     """
     inputs, document = context.document.inputs, context.document
-    source = source_id(inputs["source"])
+    selection = select_sources(document.spec, inputs.get("source"))
     now = [CheckedDelivery.model_validate(record) for record in inputs["checked"]]
     before_key = now[0].earlier if now else None
     records = read_json(context.store, before_key) if before_key else []
     deliveries = [*(CheckedDelivery.model_validate(record) for record in records), *now]
     tables = DeltaTables(context.store)
     engine = open_database(context.settings.database_url)
-    _put_deliveries(context, tables, source, deliveries)
-    published = name_version(context, tables, Catalogue(engine), source, deliveries)
+    _put_deliveries(context, tables, selection.origin, deliveries)
+    published = name_version(context, tables, Catalogue(engine), selection, deliveries)
     _tell_ledger(Ledger(engine), published.manifest, document.run)
     return {
         "dataset_version": published.manifest.version,
@@ -60,7 +60,7 @@ def publish(context: StepContext) -> dict[str, Any]:
 
 
 def _put_deliveries(
-    context: StepContext, tables: DeltaTables, source: str, deliveries: Sequence[CheckedDelivery]
+    context: StepContext, tables: DeltaTables, origin: str, deliveries: Sequence[CheckedDelivery]
 ) -> None:
     spec = context.document.spec
     for number, delivery in enumerate(deliveries):
@@ -68,7 +68,7 @@ def _put_deliveries(
             own = name == spec.split.table and decided_by_value(spec.split)
             split = describe_own_split(spec.split) if own else ""
             content = fingerprint(rows=delivery.content[name], on=delivery.delivered_on.isoformat(), split=split)
-            location = table_location(spec.family, source, name)
+            location = table_location(spec.family, origin, name)
             if not tables.holds(location, delivery.delivery, content):
                 with open_parquet(context.store, delivery.clean_keys[name]) as file:
                     rows = _PublishedRows(spec, name, file, delivery)
@@ -81,7 +81,6 @@ class _PublishedRows:
 
     def __init__(self, spec: BaseFamilySpec, name: str, file: pq.ParquetFile, delivery: CheckedDelivery) -> None:
         self._spec, self._is_split, self._file = spec, name == spec.split.table, file
-        self._source = delivery.check_key.split("/")[2]  # that of the run, or `release`
         self._delivery = delivery
         self.num_rows: int = file.metadata.num_rows
         columns = [field for field in file.schema_arrow if field.name != DIGEST]
@@ -95,7 +94,7 @@ class _PublishedRows:
     def _published(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         size, delivery = rows.num_rows, self._delivery
         columns = [rows.column(field.name) for field in rows.schema if field.name != DIGEST]
-        columns += [pa.repeat(self._source, size), pa.repeat(delivery.delivery, size)]
+        columns += [pa.repeat(delivery.source, size), pa.repeat(delivery.delivery, size)]
         columns += [pa.repeat(pa.scalar(delivery.delivered_on, pa.date32()), size), rows.column(DIGEST)]
         if self._is_split:
             values = rows.column(self._spec.split.by).to_pylist()

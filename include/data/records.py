@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from include.steps.fingerprint import fingerprint
 
 SAMPLES = 3  # places that are kept of the rows with a reason
+LATE = "late"  # the reason of rows that came after newer ones, where the source's rule does not let them in
 
 
 class Record(BaseModel):
@@ -36,6 +37,24 @@ class IngestedDelivery(Record):
     rows_in: int
     batch_key: str
     earlier: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Id of its source."""
+        return self.batch_key.split("/")[2]
+
+
+class RowCounts(Record):
+    """Rows that came in and what became of them: `rows_in = rows_clean + rows_quarantined + rows_duplicate`, always."""
+
+    rows_in: int = 0
+    rows_clean: int = 0
+    rows_quarantined: int = 0
+    rows_duplicate: int = 0
+
+    def __add__(self, other: RowCounts) -> RowCounts:
+        names = RowCounts.model_fields
+        return RowCounts(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 class ExpectationCount(Record):
@@ -65,7 +84,7 @@ class TableCheck(Record):
     Attributes:
         rows_in: Records that came in for the table.
         rows_clean: Rows that passed.
-        rows_duplicate: Rows that are in quarantine only because the same row is already there.
+        rows_duplicate: Rows that lie in quarantine only because the same row is already there.
         min_valid_rate: From the spec.
         reasons: Reason -> rows that have it; a row may have several.
         samples: Reason -> places of the first few rows.
@@ -87,9 +106,20 @@ class TableCheck(Record):
     waived: dict[str, int] = {}
 
     @property
+    def counts(self) -> RowCounts:
+        """What became of the rows."""
+        return RowCounts(
+            rows_in=self.rows_in,
+            rows_clean=self.rows_clean,
+            rows_quarantined=self.rows_in - self.rows_clean - self.rows_duplicate,
+            rows_duplicate=self.rows_duplicate,
+        )
+
+    @property
     def valid_rate(self) -> float:
-        """Share of rows with nothing wrong in themselves: a repeated row is not a broken one."""
-        return 1.0 if self.rows_in == 0 else (self.rows_clean + self.rows_duplicate) / self.rows_in
+        """Share of rows with nothing wrong in themselves: a repeated or a late row is not a broken one."""
+        held = self.rows_clean + self.rows_duplicate + self.reasons.get(LATE, 0)
+        return 1.0 if self.rows_in == 0 else held / self.rows_in
 
     @property
     def passed(self) -> bool:
@@ -129,8 +159,7 @@ class DeliveryCheck(Record):
         for table in self.tables.values():
             reasons.update(table.reasons)
             waived.update(table.waived)
-        rows_in = sum(table.rows_in for table in self.tables.values())
-        rows_clean = sum(table.rows_clean for table in self.tables.values())
+        tables = {name: table.counts for name, table in self.tables.items()}
         return CheckedDelivery(
             delivery=self.delivery,
             delivered_on=self.delivered_on,
@@ -143,17 +172,16 @@ class DeliveryCheck(Record):
             clean_keys={name: table.clean_key for name, table in self.tables.items()},
             content={name: table.content for name, table in self.tables.items()},
             quarantine_key=self.quarantine_key,
-            rows_in=rows_in,
-            rows_clean=rows_clean,
-            rows_quarantined=rows_in - rows_clean,
+            **sum(tables.values(), RowCounts()).model_dump(),
+            tables=tables,
             reasons=dict(sorted(reasons.items())),
             waived=dict(sorted(waived.items())),
             earlier=earlier,
         )
 
 
-class CheckedDelivery(Record):
-    """A delivery that passed the gate.
+class CheckedDelivery(RowCounts):
+    """A delivery that passed the gate, with its rows over all tables.
 
     Attributes:
         suite, suite_version, suite_digest: The expectation suite that it passed, its number, and the sha256 (hex) of
@@ -162,7 +190,8 @@ class CheckedDelivery(Record):
         check_digest: sha256 (hex) of that check's content.
         clean_keys: Table -> key of its clean rows (Parquet).
         content: Table -> sha256 (hex) of the clean rows, whatever their order.
-        quarantine_key: Key of its quarantined rows (Parquet).
+        quarantine_key: Key of its quarantined rows and duplicates (Parquet).
+        tables: Table -> what became of its rows.
         reasons: Reason -> quarantined rows of all tables that have it.
         waived: Reason -> clean rows of all tables that have it and were released in spite of it.
         earlier: Key of the list of checked deliveries before this run's interval; None where there are none.
@@ -179,20 +208,20 @@ class CheckedDelivery(Record):
     clean_keys: dict[str, str]
     content: dict[str, str]
     quarantine_key: str
-    rows_in: int
-    rows_clean: int
-    rows_quarantined: int
+    tables: dict[str, RowCounts] = {}
     reasons: dict[str, int]
     waived: dict[str, int] = {}
     earlier: str | None = None
 
+    @property
+    def source(self) -> str:
+        """Id of its source."""
+        return self.check_key.split("/")[2]
 
-class Totals(Record):
-    """Rows over several deliveries; `rows_in` is always `rows_clean + rows_quarantined`."""
 
-    rows_in: int
-    rows_clean: int
-    rows_quarantined: int
+class Totals(RowCounts):
+    """Rows over several deliveries, and the reasons of those that are not clean."""
+
     reasons: dict[str, int]
 
     @classmethod
@@ -200,9 +229,5 @@ class Totals(Record):
         reasons: Counter[str] = Counter()
         for delivery in deliveries:
             reasons.update(delivery.reasons)
-        return cls(
-            rows_in=sum(delivery.rows_in for delivery in deliveries),
-            rows_clean=sum(delivery.rows_clean for delivery in deliveries),
-            rows_quarantined=sum(delivery.rows_quarantined for delivery in deliveries),
-            reasons=dict(sorted(reasons.items())),
-        )
+        counts = sum(deliveries, RowCounts())
+        return cls(**counts.model_dump(), reasons=dict(sorted(reasons.items())))

@@ -68,12 +68,11 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
     checked: list[_Checked] = []
     for number, delivery in enumerate(deliveries):
         context.progress(number, len(deliveries), "deliveries", delivery=delivery.delivery)
-        data = spec.data.model_dump(mode="json", exclude={"source"})
+        data = spec.data.model_dump(mode="json", exclude={"sources"})
         chain = fingerprint(
             before=chain, batch=delivery.batch_key, digest=delivery.digest, code=document.code_version, data=data
         )
-        source = delivery.batch_key.split("/")[2]
-        prefix = f"checked/{spec.family}/{source}/{delivery.delivery}-{chain[:16]}"
+        prefix = f"checked/{spec.family}/{delivery.source}/{delivery.delivery}-{chain[:16]}"
         check = load_check(context.store, prefix)
         if check is None:
             for entry in checked[loaded:]:
@@ -134,7 +133,7 @@ def _stop_if_failed(context: StepContext, checked: Sequence[_Checked]) -> None:
 
 
 def _describe(table: TableCheck) -> str:
-    broken = table.rows_in - table.rows_clean - table.rows_duplicate
+    broken = table.counts.rows_quarantined
     worst = sorted(table.reasons.items(), key=lambda item: -item[1])[:3]
     reasons = ", ".join(f"{reason} {rows} (such as {table.samples[reason][0]})" for reason, rows in worst)
     rates = f"{table.valid_rate:.1%} valid where {table.min_valid_rate:.0%} is needed"

@@ -45,7 +45,7 @@ def _table(name: str, table: TableCheck) -> str:
     state = _state(table.passed, "passed", "under the minimum")
     heading = (
         f"<h3>{escape(name)} {state}</h3><p>{table.rows_in} rows came in, {table.rows_clean} are clean, "
-        f"{table.rows_in - table.rows_clean} in quarantine ({table.rows_duplicate} of them as duplicates). "
+        f"{table.counts.rows_quarantined} in quarantine, {table.rows_duplicate} are there already (duplicates). "
         f"{table.valid_rate:.2%} valid, {table.min_valid_rate:.2%} needed.</p>"
     )
     named = {count.reason for count in table.expectations}

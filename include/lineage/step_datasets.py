@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.data.manifest import SPLIT, Manifest
 from include.data.records import DeliveryCheck
-from include.data.sources import source_id
+from include.data.sources import select_sources
 from include.lineage import names
 from include.lineage.facets import made, read
 from include.store.objects import ObjectStore
@@ -33,8 +33,8 @@ def datasets(document: RunDocument, outputs: dict[str, Any] | None, store: Objec
 def _ingest(document: RunDocument, outputs: dict[str, Any] | None, store: ObjectStore) -> _Found:
     family, at = document.family, names.namespace()
     if outputs is None:
-        named = document.inputs.get("source")
-        return [read(at, names.source_name(family, source_id(named)))] if named else [], []
+        selection = select_sources(document.spec, document.inputs.get("source"))
+        return [read(at, names.source_name(family, ref.id)) for ref in selection.looked_at], []
     rows: dict[str, int] = {}
     for delivery in outputs["deliveries"]:
         source = delivery["batch_key"].split("/")[2]

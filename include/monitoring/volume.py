@@ -1,7 +1,7 @@
 """The data-volume monitor: do enough new rows wait at the source to make a retrain worth it?
 
 Rows are new to a champion. Where nothing serves, the first training is the schedule's or a person's to start, and where
-the champion learned from a source of its run's own, rows at the spec's source say nothing about it.
+the champion learned from a source of its run's own, rows at the spec's sources say nothing about it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from include.data.datasets import open_dataset
-from include.data.sources import count_new_rows, source_id
+from include.data.sources import DECLARED, count_new_rows
 from include.release.ledger import Ledger
 from include.release.registry import find_version
 from include.settings import Settings
@@ -21,7 +21,7 @@ def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[s
     """Rows at the source that no dataset holds yet, and whether that asks for a retrain.
 
     Args:
-        source: Where to look, whatever serves; None takes the spec's source.
+        source: Where to look, whatever serves: a declared source, or another place; None takes all declared sources.
 
     Returns:
         `new_rows`, `threshold`, `asks`, `why` and `cause` (see `include.monitoring.governor.Vote`).
@@ -29,8 +29,8 @@ def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[s
     Raises:
         DataError: The source cannot be read.
     """
-    place, threshold = source or spec.data.source, spec.monitoring.min_new_rows
-    count = count_new_rows(settings, spec, place)
+    place, threshold = source or ", ".join(spec.data.sources), spec.monitoring.min_new_rows
+    count = count_new_rows(settings, spec, source)
     why, asks = f"{count} new rows wait at {place}, {threshold} ask for a retrain", count >= threshold
     unrelated = None if source else _unrelated(settings, spec)
     return {
@@ -44,13 +44,13 @@ def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[s
 
 
 def _unrelated(settings: Settings, spec: FamilySpec) -> str | None:
-    """Why rows at the spec's source are not news to what serves; None where they are."""
+    """Why rows at the spec's sources are not news to what serves; None where they are."""
     engine = open_database(settings.database_url)
     route = Ledger(engine).route(spec.family)
     if route is None:
         return "but nothing serves yet: the first training starts by schedule or by hand"
     version = find_version(engine, spec.family, route.table.champion.version)
     learned_from = open_dataset(settings, spec.family, version.dataset_version).manifest.source
-    if learned_from == source_id(spec.data.source):
+    if learned_from == DECLARED:
         return None
     return f"but {version.version} learned from {learned_from!r}; name that source in the monitor's form to watch it"

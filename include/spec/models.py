@@ -9,7 +9,6 @@ This module is imported when Airflow parses the DAG files: nothing heavy may be 
 
 from __future__ import annotations
 
-import codecs
 from datetime import date
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.spec.base import Fraction, Name, SpecModel
+from include.spec.sources import RESERVED, SAMPLE, SourceRole, SourceSpec
 from include.spec.splits import SplitSpec
 
 
@@ -54,56 +54,37 @@ class TableSpec(SpecModel):
     min_valid_rate: Fraction = 0.95
 
 
-class FileFormat(str, Enum):
-    """How records are written in a file. Text may be gzipped."""
-
-    JSON = "json"  # one array of objects
-    JSONL = "jsonl"  # one object per line
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
-class CsvSpec(SpecModel):
-    """How a source writes its CSV.
-
-    Attributes:
-        delimiter: One character between cells.
-        encoding: A text encoding in which ASCII is ASCII.
-        header: Names of the columns, where the first row does not hold them.
-        nulls: Cells that stand for no value.
-    """
-
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    encoding: str = "utf-8"
-    header: tuple[str, ...] = ()
-    nulls: frozenset[str] = frozenset({""})
-
-    @field_validator("encoding")
-    @classmethod
-    def _is_ascii_based(cls, encoding: str) -> str:
-        try:
-            if '",\n'.encode(encoding) == b'",\n' and codecs.lookup(encoding).name != "utf-7":
-                return encoding
-        except (LookupError, UnicodeError):
-            pass
-        raise ValueError(f"{encoding!r} is no text encoding that can be read line by line; use utf-8 or cp1252")
-
-
 class DataSpec(SpecModel):
     """Where rows come from and what they must satisfy.
 
     Attributes:
-        source: Folder or URL of the deliveries. `sample` is the data that ships with the family; a run may override it.
-        reader: Which of the family's readers turns files into rows; `auto` lets the family look at the files.
+        sources: The family's sources by name. A dataset version holds the deliveries of all of them; a run may name
+            one, or another place instead of them.
         suite: Name of the expectation suite in `include/expectations`.
         max_row_bytes: A longer raw record is quarantined unread.
     """
 
-    source: str = "sample"
-    reader: Name = "auto"
+    sources: dict[Name, SourceSpec] = Field(
+        min_length=1, default={SAMPLE: SourceSpec(role=SourceRole.BENCHMARK, url=SAMPLE)}
+    )
     suite: Name
     tables: dict[Name, TableSpec] = Field(min_length=1)
     max_row_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+
+    @field_validator("sources")
+    @classmethod
+    def _fit_for_names(cls, sources: dict[str, SourceSpec]) -> dict[str, SourceSpec]:
+        for name in sources:
+            if name in RESERVED or len(name) > 40:
+                raise ValueError(f"a source cannot be named {name!r}: too long, or a name that the platform uses")
+        return sources
+
+    @model_validator(mode="after")
+    def _tables_are_known(self) -> DataSpec:
+        for name, source in self.sources.items():
+            if source.table is not None and source.table not in self.tables:
+                raise ValueError(f"sources.{name}.table {source.table!r} is not among tables {sorted(self.tables)}")
+        return self
 
 
 class Precision(str, Enum):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from include.errors import UserError
 from include.spec.base import SpecModel
 from include.spec.load import DEFAULT_PROFILE, load_any_family, load_family
 from include.spec.models import AnyFamilySpec, FamilySpec
+from include.spec.sources import require_no_secret
 
 
 class RunParams(SpecModel):
@@ -18,7 +19,7 @@ class RunParams(SpecModel):
 
     Attributes:
         profile: Profile of the spec.
-        source: Where deliveries lie, instead of the spec's source.
+        source: One of the family's sources, or another place (folder or URL) instead of them. None: all of them.
         since: First delivery day to ingest (None: no lower bound).
         until: Day before which deliveries are ingested (None: all there are).
         seed: Seed of splits, sweep and training; another seed is another candidate.
@@ -41,6 +42,12 @@ class RunParams(SpecModel):
     attempt: Annotated[int, Field(ge=1)] = 1
     adjust: dict[str, float] = {}
     reason: str = ""
+
+    @field_validator("source")
+    @classmethod
+    def _holds_no_secret(cls, source: str | None) -> str | None:
+        require_no_secret(source or "")
+        return source or None
 
 
 def parse_params(values: dict[str, Any]) -> RunParams:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from include.errors import WindtunnelError
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
-HEAD = "0001"
+HEAD = "0002"
 BUSY_SECONDS = 30
 _MIGRATING = 0x77696E6474756E6E  # key of the advisory lock that a migration of PostgreSQL holds
 

@@ -59,6 +59,21 @@ deliveries = Table(
     UniqueConstraint("family", "source", "delivery", "digest", name="deliveries_once"),
 )
 
+#: What a place said of a delivery's content when it was read, such as ETags: equal tags, equal content.
+delivery_tags = Table(
+    "delivery_tags",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("family", String(64), nullable=False),
+    Column("source", String(512), nullable=False),
+    Column("delivery", String(128), nullable=False),
+    Column("mark", String(64), nullable=False),  # fingerprint of how it was read
+    Column("tag", String(512), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    UniqueConstraint("family", "source", "delivery", "mark", "tag", name="delivery_tags_once"),
+)
+
 #: A published dataset version.
 dataset_versions = Table(
     "dataset_versions",

@@ -28,14 +28,15 @@ def profile_param(spec: BaseFamilySpec, default: str) -> Param:
 
 
 def source_param(spec: BaseFamilySpec) -> Param:
-    """Where deliveries lie."""
+    """Which sources the run looks at."""
     return Param(
         None,
         type=["null", "string"],
         minLength=1,
         maxLength=1024,
         title="Source",
-        description=f"Folder or URL of the deliveries. Empty: the spec's own (`{spec.data.source}`).",
+        description=f"One of the family's sources ({', '.join(spec.data.sources)}), or another folder or URL instead "
+        "of them. Empty: all of the family's sources.",
     )
 
 

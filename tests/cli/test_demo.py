@@ -77,6 +77,7 @@ def filled() -> DemoRecord:
             "rows_in": 10,
             "rows_clean": 9,
             "rows_quarantined": 1,
+            "rows_duplicate": 0,
             "reasons": {"x": 1},
         },
         chosen={"hyperparameters": {"lr": 0.1}},

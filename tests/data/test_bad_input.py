@@ -62,7 +62,7 @@ def damage(source: Deliveries, kind: str) -> None:
         ("document of another schema", "AA.json:1", "not a document"),
         ("questions of another schema", "questions.jsonl:1", "'question_id' is missing"),
         ("garbage", "questions.jsonl:", "not one of"),
-        ("UTF-16", "questions.jsonl:1", "not one of"),
+        ("UTF-16", "questions.jsonl:1", "the file is UTF-16"),
         ("empty document", "AA.json", "the file is empty"),
     ],
 )

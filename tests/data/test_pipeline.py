@@ -15,6 +15,7 @@ from include.data.datasets import latest_version, list_versions
 from include.data.manifest import Manifest
 from include.data.quarantine import list_quarantine, quarantined_rows
 from include.data.records import DeliveryCheck
+from include.data.sources import source_id
 from include.errors import DataError, UserError
 from include.expectations import compliance_qa
 from include.expectations.suites import suite_digest
@@ -34,7 +35,7 @@ class TestWholeSource:
         made = pipeline.run()
         assert made["dataset_version"] == "1.0.0"
         assert made["new"]
-        assert (made["rows_in"], made["rows_clean"], made["rows_quarantined"]) == (38, 30, 8)
+        assert (made["rows_in"], made["rows_clean"], made["rows_quarantined"], made["rows_duplicate"]) == (38, 30, 6, 2)
         assert made["reasons"] == {
             "duplicate": 2,
             "empty_answer": 1,
@@ -208,7 +209,8 @@ class TestRepeating:
         source.add("2026-10-26", {}, [ask(1, "AA-1.2")] * 40 + [ask(80)])
         made = pipeline.run()
         assert made["reasons"]["duplicate"] == 42
-        assert made["rows_in"] == made["rows_clean"] + made["rows_quarantined"]
+        assert made["rows_duplicate"] == 42
+        assert made["rows_in"] == made["rows_clean"] + made["rows_quarantined"] + made["rows_duplicate"]
 
 
 class TestCorrections:
@@ -294,9 +296,10 @@ class TestIntervals:
 
     def test_the_watermark_is_the_newest_day_that_was_ingested(self, pipeline: Pipeline) -> None:
         given = {"run": "r", "source": pipeline.source, "since": None, "until": "2026-10-13"}
-        assert pipeline.step("ingest", given)["watermark"] == "2026-10-12"
-        assert pipeline.step("ingest", {**given, "until": None})["watermark"] == "2026-10-19"
-        assert pipeline.step("ingest", given)["watermark"] == "2026-10-19"
+        name = source_id(pipeline.source)
+        assert pipeline.step("ingest", given)["watermarks"] == {name: "2026-10-12"}
+        assert pipeline.step("ingest", {**given, "until": None})["watermarks"] == {name: "2026-10-19"}
+        assert pipeline.step("ingest", given)["watermarks"] == {name: "2026-10-19"}
 
     @pytest.mark.parametrize(
         ("since", "until"), [("2026-13-01", None), ("yesterday", None), ("2026-10-19", "2026-10-12")]

@@ -39,7 +39,12 @@ def test_the_sample_is_large_enough_and_has_the_faults_of_real_feeds(settings: S
     assert len(set(passages.column("document_id").to_pylist())) == 12
     assert passages.num_rows >= 200
     assert questions.num_rows >= 800
-    assert (made["rows_in"], made["rows_clean"], made["rows_quarantined"]) == (1212, 1173, 39)
+    assert (made["rows_in"], made["rows_clean"], made["rows_quarantined"], made["rows_duplicate"]) == (
+        1212,
+        1173,
+        29,
+        10,
+    )
     assert made["reasons"] == {
         "duplicate": 10,
         "empty_answer": 6,

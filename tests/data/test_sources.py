@@ -11,8 +11,6 @@ import pytest
 from include.data.sources import (
     count_new_rows,
     delivery_digest,
-    list_deliveries,
-    open_source,
     source_id,
 )
 from include.errors import DataError, UserError
@@ -21,7 +19,7 @@ from include.families.contract import Delivery
 from include.settings import PROJECT_ROOT, Settings
 from include.store.objects import open_store
 
-from .conftest import FAMILY, Deliveries, Pipeline, ask, make_spec
+from .conftest import Deliveries, Pipeline, ask, make_spec
 
 
 class TestIds:
@@ -47,7 +45,7 @@ class TestIds:
 
     def test_another_scheme_is_refused(self) -> None:
         with pytest.raises(UserError, match="unknown kind of source"):
-            source_id("https://example.com/data")
+            source_id("ftp://example.com/data")
 
 
 class TestDigests:
@@ -100,13 +98,14 @@ class TestWaitingRows:
             count_new_rows(settings, make_spec(), str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize("name", ["../escape", "", "a/b", "x" * 101])
 def test_a_delivery_with_a_name_that_no_key_can_hold_is_refused(
-    source: Deliveries, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    odd = Delivery("../escape", date(2026, 1, 1), (), "dated")
+    odd = Delivery(name, date(2026, 1, 1), (), "dated")
     monkeypatch.setattr(DataPart, "deliveries", lambda *_: [odd])
-    with open_source(FAMILY, str(source.folder)) as opened, pytest.raises(DataError, match="cannot be named"):
-        list_deliveries(make_spec(), opened)
+    with pytest.raises(DataError, match="cannot be named"):
+        pipeline.run()
 
 
 class TestS3:

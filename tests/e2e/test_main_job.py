@@ -41,7 +41,7 @@ def stack(installation: Installation, first: dict[str, Any]) -> Installation:
 def test_a_newcomer_gets_a_champion_that_serves(first: dict[str, Any]) -> None:
     assert first["family"] == FAMILY
     assert first["dataset_version"] == "1.0.0"
-    assert first["rows_in"] == first["rows_clean"] + first["rows_quarantined"] > 0
+    assert first["rows_in"] == first["rows_clean"] + first["rows_quarantined"] + first["rows_duplicate"] > 0
     assert first["verdict"] == "PASS"
     assert [stage["name"] for stage in first["stages"]] == ["shadow", "canary", "half", "full", "bake"]
     for stage in first["stages"]:

@@ -34,7 +34,7 @@ def check(rows_clean: int = 8, place: str = "f:1") -> DeliveryCheck:
 def test_counts_rates_and_places_are_shown() -> None:
     page = render("some_family", [check()])
     for words in (
-        "10 rows came in, 8 are clean, 2 in quarantine (1 of them as duplicates)",
+        "10 rows came in, 8 are clean, 1 in quarantine, 1 are there already (duplicates)",
         "90.00% valid",
         "has a text",
         "f:2",

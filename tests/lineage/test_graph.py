@@ -42,7 +42,7 @@ class TestUp:
             "rate 0.2",
             "major: new in document_id: CC",
             "by read -> validate -> deduplicate -> split",
-            "20 clean, 6 in quarantine (duplicate 1, ",
+            "20 clean, 5 in quarantine (duplicate 1, ",
             "2026-10-19 of source-",
         ):
             assert words in shown

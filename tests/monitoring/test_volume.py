@@ -36,7 +36,7 @@ def serves(settings: Settings, patch: pytest.MonkeyPatch, learned_from: str) -> 
 @pytest.mark.parametrize(("rows", "asks"), [(ENOUGH - 1, False), (ENOUGH, True)])
 def test_enough_new_rows_ask(settings: Settings, monkeypatch: pytest.MonkeyPatch, rows: int, asks: bool) -> None:
     counts(monkeypatch, rows)
-    serves(settings, monkeypatch, "sample")
+    serves(settings, monkeypatch, "declared")
     found = volume.new_rows(settings, tiny_spec(), None)
     assert (found["new_rows"], found["threshold"], found["asks"]) == (rows, ENOUGH, asks)
     assert f"{rows} new rows wait at sample" in found["why"]

@@ -48,7 +48,10 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     params = ", ".join(f"{name} {show(value)}" for name, value in (record["best_params"] or {}).items())
     rows = ""
     if record["rows_in"] is not None:
-        rows = f"{record['rows_in']} in, {record['rows_clean']} clean, {record['rows_quarantined']} in quarantine"
+        rows = (
+            f"{record['rows_in']} in, {record['rows_clean']} clean, {record['rows_quarantined']} in quarantine, "
+            f"{record['rows_duplicate']} duplicates"
+        )
     asked = ""
     if traffic:
         failed = f", {traffic['failed']} failed" if traffic.get("failed") else ", none failed"

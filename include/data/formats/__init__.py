@@ -4,7 +4,7 @@ A record that cannot be used is one `Parsed` with the name of its problem and ne
 cannot be read at all is a `DataError` with its place. `open_file` undoes gzip under a limit.
 """
 
-from include.data.formats.files import FileFormat, format_of, parsed_file, place_of
+from include.data.formats.files import format_of, parsed_file, place_of
 from include.data.formats.mapping import TableMapping, mapped_records
 from include.data.formats.parsed import (
     MALFORMED_CSV,
@@ -18,6 +18,7 @@ from include.data.formats.parsed import (
     Parsed,
     require_usable,
 )
+from include.spec.sources import FileFormat
 
 __all__ = [
     "MALFORMED_CSV",

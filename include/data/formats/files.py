@@ -10,7 +10,7 @@ from include.data.formats.json_text import array_items, json_lines
 from include.data.formats.opening import MAX_FILE_BYTES
 from include.data.formats.parquet_file import parquet_rows
 from include.data.formats.parsed import Parsed
-from include.spec.models import CsvSpec, FileFormat
+from include.spec.sources import CsvSpec, FileFormat
 
 _ENDINGS = {
     ".csv": FileFormat.CSV,
