@@ -80,7 +80,7 @@ def test_a_family_that_is_only_data_is_ingested_validated_and_published(dags: di
         dag = dags[f"data__{family}"]
         assert [task.task_id for task in dag.topological_sort()] == ["plan", "ingest", "validate", "publish"]
         assert dag.is_paused_upon_creation
-        assert dag.timetable.periodic, f"{dag.dag_id} cannot be backfilled"
+        assert dag.timetable.expression == load_any_family(family).schedule.ingest
         assert set(dag.params) == {"profile", "source", "since", "until", "reason"}
 
 

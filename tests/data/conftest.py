@@ -19,7 +19,7 @@ from include.data.ingest import ingest
 from include.data.publish import publish
 from include.data.validate import validate
 from include.settings import Settings
-from include.spec.models import FamilySpec
+from include.spec.models import AnyFamilySpec, FamilySpec
 from include.steps.document import RunDocument, make_document
 from include.steps.entry import StepContext
 from include.store.objects import ObjectStore, open_store
@@ -89,9 +89,9 @@ def ask(number: int, *citations: str, **changes: Any) -> dict[str, Any]:
 class Pipeline:
     """Runs steps in this process, or in one of their own."""
 
-    def __init__(self, settings: Settings, source: Path | str, spec: FamilySpec | None = None) -> None:
+    def __init__(self, settings: Settings, source: Path | str | None, spec: AnyFamilySpec | None = None) -> None:
         self.settings = settings
-        self.source = str(source)
+        self.source = None if source is None else str(source)
         self.spec = spec or make_spec()
         self.code_version = "test"
 
@@ -145,7 +145,7 @@ class Pipeline:
         return process, document
 
     def dataset(self, version: str) -> Dataset:
-        return open_dataset(self.settings, FAMILY, version)
+        return open_dataset(self.settings, self.spec.family, version)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

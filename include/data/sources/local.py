@@ -26,7 +26,11 @@ class LocalFiles:
 
     def files(self, window: Window) -> Iterator[RemoteFile]:
         if not self._root.exists():
-            raise DataError("the source does not exist", where=self.where, hint="check the path")
+            raise DataError(
+                "the source does not exist",
+                where=self.where,
+                hint="put the files there, or name another place (`source`)",
+            )
         base = self._root.parent if self._root.is_file() else self._root
         paths = [self._root] if self._root.is_file() else sorted(self._root.rglob("*"))
         for path in paths:
