@@ -66,6 +66,14 @@ def test_all_files_load(dag_bag: Any) -> None:
     assert dag_bag.import_errors == {}
 
 
+def test_all_dags_can_be_stored_for_the_scheduler_and_the_ui(dags: dict[str, Any]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    for dag in dags.values():
+        stored = DagSerialization.to_dict(dag)
+        assert {task["__var"]["task_id"] for task in stored["dag"]["tasks"]} == set(dag.task_ids)
+
+
 def test_every_family_has_one_dag_of_each_kind(dags: dict[str, Any]) -> None:
     with_model = family_names()
     only_data = set(all_family_names()) - set(with_model)

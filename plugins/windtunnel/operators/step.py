@@ -57,8 +57,11 @@ class StepMixin:
 
     @property
     def operator_extra_links(self) -> tuple[BaseOperatorLink, ...]:
-        """What the UI links to from the task: the Data Docs, where the step writes them."""
-        return (DataDocsLink(),) if self.step == "validate" else ()
+        """What the UI links to from the task: the Data Docs, where the step writes them.
+
+        Airflow asks mapped operators as well, which are no instances of this class and have no `step`.
+        """
+        return (DataDocsLink(),) if getattr(self, "step", None) == "validate" else ()
 
     def write_document(self, context: Context) -> RunDocument:
         """Makes the step's run document and puts it into the object store."""
