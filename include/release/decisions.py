@@ -28,6 +28,7 @@ Record = dict[str, Any]
 KINDS: Mapping[str, str] = {
     "gate": "include.release.verdict:judge",
     "stage": "include.release.rollout:decide",
+    "experiment": "include.release.experiments.analysis:decide",
     "retrain": "include.monitoring.governor:decide",
 }
 

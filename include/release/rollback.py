@@ -33,7 +33,7 @@ def served_fully(routes: Iterable[Route], *, without: str, rollout: str | None =
     found: dict[str, Variant] = {}
     for route in routes:
         table = route.table
-        settled = table.challenger is None and not table.stage
+        settled = len(table.variants) == 1 and not table.stage
         if settled and table.champion.version != without and (rollout is None or table.rollout != rollout):
             found.setdefault(table.champion.version, table.champion)
     return list(found.values())
@@ -68,7 +68,7 @@ def revert(settings: Settings, family: str, *, to: str | None, reason: str, acto
     current = ledger.route(family)
     if current is None:
         raise UserError(f"nothing serves in {family}", hint="there is no traffic to take back")
-    bad = current.table.challenger or current.table.champion
+    bad = current.table.variants[-1]  # the champion only where it answers alone
     served = served_fully([current, *ledger.routes_before(family, current.generation)], without=bad.version)
     wanted = [variant for variant in served if to is None or variant.version == to]
     target, passed_over = first_that_loads(settings, family, wanted)

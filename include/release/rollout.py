@@ -36,6 +36,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.release.experiments.sequential import boundary as mixture
 from include.spec.models import GuardrailSpec, StageSpec
 
 #: Chance that a stage's interval ever excludes the truth, however often it is looked at.
@@ -146,10 +147,9 @@ def pooled(observations: Iterable[Observed]) -> Observed | None:
 def boundary(n: float) -> float:
     """Standard errors that a mean of n observations strays from the truth at any time with a chance of `ALPHA`.
 
-    The two-sided normal mixture boundary with mixing precision `_RHO` (Robbins 1970; equation 14 of S. Howard et al.,
-    "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49 (2021)).
+    Robbins' normal mixture with mixing precision `_RHO`; see `include.release.experiments.sequential`.
     """
-    return math.sqrt((1.0 + _RHO / n) * math.log((n + _RHO) / (_RHO * ALPHA**2)))
+    return mixture(n, ALPHA, _RHO)
 
 
 def wilson(mean: float, n: int, z: float) -> tuple[float, float]:

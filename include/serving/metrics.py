@@ -61,7 +61,7 @@ class _GatewayCollector(Collector):
         watcher = self._gateway.watcher
         for family, table in watcher.tables.items():
             generation.add_metric([family], table.generation)
-            share.add_metric([family], table.table.challenger_share)
+            share.add_metric([family], sum(list(table.table.shares.values())[1:]))
             failed.add_metric([family], float(family in watcher.failed))
         yield from (generation, share, failed)
         yield GaugeMetricFamily(

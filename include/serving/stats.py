@@ -124,7 +124,7 @@ class Cell:
 @dataclass
 class _Generation:
     table: RoutingTable
-    cells: dict[tuple[Role, Lane], Cell]
+    cells: dict[tuple[str, Lane], Cell]  # by version
     paired: dict[str, Moments] = field(default_factory=dict)
 
 
@@ -143,7 +143,9 @@ class Stats:
     def open(self, family: str, generation: int, table: RoutingTable) -> None:
         """Makes the cells of a generation, so that it can be asked for before its first request."""
         cells = {
-            (variant.role, lane): Cell(Place(family, generation, variant.role, variant.version, variant.digest, lane))
+            (variant.version, lane): Cell(
+                Place(family, generation, variant.role, variant.version, variant.digest, lane)
+            )
             for variant in table.variants
             for lane in Lane
         }
@@ -186,9 +188,10 @@ class Stats:
                 return None
             variants = {}
             for variant in found.table.variants:
-                live, shadow = found.cells[variant.role, Lane.LIVE], found.cells[variant.role, Lane.SHADOW]
+                live, shadow = found.cells[variant.version, Lane.LIVE], found.cells[variant.version, Lane.SHADOW]
                 identity = {"version": variant.version, "digest": variant.digest}
-                variants[variant.role.value] = {**identity, **live.to_json(), "shadow": shadow.to_json()}
+                name = variant.version if found.table.arms else variant.role.value
+                variants[name] = {**identity, **live.to_json(), "shadow": shadow.to_json()}
             paired = {metric: moments.to_json() for metric, moments in found.paired.items()}
             return {"stage": found.table.stage, "rollout": found.table.rollout, "variants": variants, "paired": paired}
 
@@ -204,7 +207,7 @@ class Stats:
     def _cell(self, place: Place) -> Cell:
         generation = self._generations.get((place.family, place.generation))
         if generation is not None:
-            return generation.cells[place.role, place.lane]
+            return generation.cells[place.version, place.lane]
         key = (place.family, place.role, place.version, place.lane)  # in flight since many generations
         return self._retired.setdefault(key, Cell(place))
 

@@ -167,8 +167,8 @@ class Watcher:
         return LoadedTable(family, route.generation, route.table, models)
 
     def _serve_champion_alone(self, family: str, route: Route) -> None:
-        """After a restart there is no old table: if only the challenger is broken, the champion must still answer."""
-        if family in self.tables or route.table.challenger is None:
+        """After a restart there is no old table: if only a challenger is broken, the champion must still answer."""
+        if family in self.tables or len(route.table.variants) == 1:
             return
         alone = RoutingTable(champion=route.table.champion, stage=route.table.stage, rollout=route.table.rollout)
         try:

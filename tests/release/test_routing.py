@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from include.release.routing import Role, RoutingTable, Variant, assign, unit_point
+from include.release.routing import Arm, Role, RoutingTable, Variant, assign, unit_point
 
 OLD = Variant(role=Role.CHAMPION, version="1.0.0", digest="a" * 64)
 NEW = Variant(role=Role.CHALLENGER, version="1.1.0", digest="b" * 64)
@@ -68,3 +70,50 @@ def test_every_rollout_draws_its_own_units() -> None:
 def test_impossible_tables_are_refused(fields: dict) -> None:
     with pytest.raises(ValidationError):
         RoutingTable(**{"champion": OLD, **fields})
+
+
+def arms(*weights: float) -> RoutingTable:
+    variants = [OLD, *(NEW.model_copy(update={"version": f"1.{number}.0"}) for number in range(1, len(weights)))]
+    given_arms = tuple(Arm(variant=variant, weight=weight) for variant, weight in zip(variants, weights, strict=True))
+    return RoutingTable(champion=OLD, rollout="e", arms=given_arms)
+
+
+class TestExperiments:
+    @given(st.text(), st.lists(st.floats(0.01, 10), min_size=2, max_size=6), st.data())
+    def test_a_variant_that_grows_keeps_its_units_and_others_lose_units_to_it_only(
+        self, unit: str, weights: list[float], data: st.DataObject
+    ) -> None:
+        grown = data.draw(st.integers(0, len(weights) - 1))
+        larger = [weight * (3.0 if number == grown else 1.0) for number, weight in enumerate(weights)]
+        before, after = assign(arms(*weights), unit), assign(arms(*larger), unit)
+        assert after in (before, arms(*weights).arms[grown].variant)
+
+    @pytest.mark.parametrize("weights", [(1, 1), (8, 1, 1), (1, 2, 3, 4)])
+    def test_units_come_in_the_proportion_of_the_weights(self, weights: tuple[float, ...]) -> None:
+        table, units = arms(*weights), 20_000
+        seen = Counter(assign(table, f"user-{number}").version for number in range(units))
+        for version, share in table.shares.items():
+            assert seen[version] / units == pytest.approx(share, abs=4 * (share * (1 - share) / units) ** 0.5)
+
+    def test_the_scale_of_the_weights_does_not_matter(self) -> None:
+        assert all(assign(arms(1, 2, 3), str(unit)) == assign(arms(10, 20, 30), str(unit)) for unit in range(200))
+
+    def test_every_experiment_draws_its_own_units(self) -> None:
+        first = arms(1, 1)
+        second = first.model_copy(update={"rollout": "other"})
+        same = sum(assign(first, str(unit)) == assign(second, str(unit)) for unit in range(4000))
+        assert 1800 < same < 2200
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"arms": [{"variant": OLD, "weight": 1}]},
+            {"arms": [{"variant": NEW, "weight": 1}, {"variant": OLD, "weight": 1}]},
+            {"arms": [{"variant": OLD, "weight": 1}, {"variant": NEW, "weight": 0}]},
+            {"arms": [{"variant": OLD, "weight": 1}, {"variant": NEW, "weight": 1}, {"variant": NEW, "weight": 1}]},
+            {"arms": [{"variant": OLD, "weight": 1}, {"variant": NEW, "weight": 1}], "challenger": NEW},
+        ],
+    )
+    def test_impossible_experiments_are_refused(self, fields: dict) -> None:
+        with pytest.raises(ValidationError):
+            RoutingTable.model_validate({"champion": OLD, **fields})

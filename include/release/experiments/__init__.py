@@ -1,0 +1,1 @@
+"""Experiments on live traffic: several model versions at once, and a judgement that may be asked for at any time."""
