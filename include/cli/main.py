@@ -11,6 +11,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from include.cli.experiment_arguments import add_experiment
 from include.cli.output import Output
 from include.errors import FINAL_KINDS, WindtunnelError
 
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="such as gates.0.threshold=0.7")
     _add_lineage(add)
     _add_records(commands, common, family)
+    add_experiment(commands, common)
     return parser
 
 

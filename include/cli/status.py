@@ -101,11 +101,21 @@ def _family_rows(family: str, record: dict[str, Any]) -> list[tuple[Any, ...]]:
     if route is None:
         return [(family, "nothing", "", None, "", ended)]
     share, stage = route["challenger_share"], f"{route['stage']}{_gateway_note(record)}"
+    if route["arms"]:
+        return _experiment_rows(family, route, f"{stage} {route['rollout'].removeprefix('experiment-')}", ended)
     rows: list[tuple[Any, ...]] = [(family, route["champion"]["version"], "champion", f"{1 - share:.0%}", stage, ended)]
     if route["challenger"]:
         shown = "shadow" if route["shadow"] else f"{share:.0%}"
         rows.append((family, route["challenger"]["version"], "challenger", shown, route["stage"], ""))
     return rows
+
+
+def _experiment_rows(family: str, route: dict[str, Any], stage: str, ended: str) -> list[tuple[Any, ...]]:
+    total = sum(arm["weight"] for arm in route["arms"])
+    return [
+        (family, arm["variant"]["version"], arm["variant"]["role"], f"{arm['weight'] / total:.0%}", stage, ended)
+        for arm in route["arms"]
+    ]
 
 
 def _gateway_note(record: dict[str, Any]) -> str:

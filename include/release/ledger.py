@@ -40,6 +40,9 @@ class Event(str, Enum):
     STAGE_JUDGED = "stage_judged"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    EXPERIMENT_DECLARED = "experiment_declared"
+    EXPERIMENT_STARTED = "experiment_started"
+    EXPERIMENT_STOPPED = "experiment_stopped"
     RETRAIN_REQUESTED = "retrain_requested"
     RETRAIN_DECLINED = "retrain_declined"
 

@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include.release.experiments.comparison import Comparison, State, compare, primary_state
 from include.release.experiments.design import Design
-from include.release.experiments.estimate import Sums
-from include.release.experiments.sequential import ratio_always_valid
+from include.release.experiments.estimate import Sums, difference, estimates
+from include.release.experiments.sequential import p_value, ratio_always_valid
 
 #: A share check that falls below this voids the experiment; far below alpha, because it is a matter of plumbing.
 RATIO_ALPHA = 0.001
@@ -63,6 +63,7 @@ class AnalysisInput(BaseModel):
     Attributes:
         days: Since traffic moved.
         exposed: Version -> units that met it, and no other variant.
+        ripe: Version -> those of them whose answers and labels are all in.
         crossed: Units that met several variants.
         strayed: Units that met another variant than the one they are assigned to.
         metrics: Metric -> what is known of it.
@@ -73,6 +74,7 @@ class AnalysisInput(BaseModel):
     design: Design
     days: float = Field(ge=0)
     exposed: dict[str, int]
+    ripe: dict[str, int] = {}
     crossed: int = 0
     strayed: int = 0
     metrics: dict[str, MetricSums] = {}
@@ -90,6 +92,7 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     design = given.design
     ratio = _ratio(given)
     broken = _broken(given, ratio)
+    cautions = _uneven_labels(given)
     comparisons = compare(design, {name: (found.variants, found.share) for name, found in given.metrics.items()})
     shown = {"ratio": ratio, "comparisons": [item.to_json() for item in comparisons]}
     if broken:
@@ -104,20 +107,49 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     if winners:
         best = max(winners, key=lambda version: _of(comparisons, version, design.primary.name).gain)
         return {
-            **_answer(Recommendation.SHIP, best, [f"ship {best}", *reasons], _after_a_win(design, winners)),
+            **_answer(
+                Recommendation.SHIP, best, [f"ship {best}", *reasons], [*_after_a_win(design, winners), *cautions]
+            ),
             **shown,
         }
     if all(state is State.LOSES for state, _ in states.values()):
-        return {**_answer(Recommendation.KEEP, design.control, [f"keep {design.control}", *reasons], []), **shown}
+        return {**_answer(Recommendation.KEEP, design.control, [f"keep {design.control}", *reasons], cautions), **shown}
     if given.days >= design.max_days:
         why = [f"keep {design.control}: the {design.max_days:g} days are over without proof", *reasons]
         said = [
             "that the variants are alike: not proven better is not proven equal; the intervals say what is possible"
         ]
-        return {**_answer(Recommendation.KEEP, design.control, why, said), **shown}
+        return {**_answer(Recommendation.KEEP, design.control, why, [*said, *cautions]), **shown}
     needed = dict(zip(design.weights, design.plan().always, strict=True))
     why = [f"go on: {_missing(given, needed)}", *reasons]
-    return {**_answer(Recommendation.CONTINUE, None, why, _not_yet(design, states)), **shown, "units_needed": needed}
+    answer = _answer(Recommendation.CONTINUE, None, why, [*_not_yet(design, states), *cautions])
+    return {**answer, **shown, "units_needed": needed}
+
+
+def _uneven_labels(given: AnalysisInput) -> list[str]:
+    """Where a label comes more often for one variant: what is not labelled may differ from what is."""
+    found = given.metrics.get(given.design.primary.name)
+    ripe = {version: given.ripe.get(version, 0) for version in given.design.weights}
+    if found is None or not all(ripe.values()):
+        return []
+    known = {version: found.variants[version].n if version in found.variants else 0 for version in ripe}
+    labelled = {
+        version: Sums(n=units, y=known[version], m=units, yy=known[version], mm=units, ym=known[version])
+        for version, units in ripe.items()
+    }
+    rates = estimates(labelled, share=True)
+    control = rates.get(given.design.control)
+    said = []
+    for version in given.design.challengers:
+        if control is None or version not in rates:
+            continue
+        gap = difference(rates[version], control)
+        if p_value(gap.value / gap.error, gap.n, gap.n) < RATIO_ALPHA:
+            said.append(
+                f"that units without a {given.design.primary.name} are like the others: {rates[version].value:.1%} of "
+                f"{version}'s units have one, {control.value:.1%} of {given.design.control}'s"
+            )
+    return said
 
 
 def _answer(verdict: Recommendation, version: str | None, why: list[str], open_: list[str]) -> dict[str, Any]:

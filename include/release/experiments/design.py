@@ -20,6 +20,7 @@ from include.release.experiments.sequential import StatisticsError
 ERROR, LATENCY = "error", "latency_ms"
 #: From feedback: whether the answer helped.
 HELPFUL = "helpful"
+_WITHOUT_LABEL = frozenset({ERROR, LATENCY})
 _SECONDS_PER_DAY = 86_400.0
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -86,11 +87,11 @@ class Design(_Model):
     mde: _Positive
     baseline: float
     sd: _Positive | None = None
-    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    alpha: Annotated[float, Field(ge=1e-6, le=0.2)] = 0.05
     power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
     max_days: _Positive
     watch_seconds: Annotated[float, Field(ge=0)] = _SECONDS_PER_DAY
-    label_delay_seconds: Annotated[float, Field(ge=0)] = 0.0
+    label_delay_seconds: Annotated[float, Field(ge=0)] = 3600.0
     min_units: Annotated[int, Field(ge=MIN_UNITS)] = MIN_UNITS
     correction: Correction = Correction.HOLM
     cuped: bool = False
@@ -106,6 +107,8 @@ class Design(_Model):
             raise ValueError(f"a metric can be named once: {', '.join(names)}")
         if self.primary.margin:
             raise ValueError("a margin goes with a guardrail; the primary metric has `mde`")
+        if set(names) - _WITHOUT_LABEL and not self.label_delay_seconds:
+            raise ValueError("say how long a label may take (`label_delay_seconds`): later ones do not count")
         try:
             self.plan()
         except StatisticsError as error:  # pydantic tells of the errors that it knows
