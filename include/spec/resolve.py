@@ -43,6 +43,11 @@ class RunParams(SpecModel):
     adjust: dict[str, float] = {}
     reason: str = ""
 
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _may_be_left_out(cls, reason: str | None) -> str:
+        return reason or ""
+
     @field_validator("source")
     @classmethod
     def _holds_no_secret(cls, source: str | None) -> str | None:

@@ -62,8 +62,8 @@ def data_params(spec: BaseFamilySpec, profile: str) -> dict[str, Any]:
             description="Deliveries of this day and later are left for another run. Empty: all there are.",
         ),
         "reason": Param(
-            "",
-            type="string",
+            None,  # not "": the UI's form takes an empty text for a missing one and shows an error
+            type=["null", "string"],
             maxLength=500,
             title="Reason",
             description="Why this run was started; kept with everything that it makes.",

@@ -122,6 +122,7 @@ def test_the_form_accepts_its_own_defaults_and_refuses_nonsense(dags: dict[str, 
     for dag in dags.values():
         for name in dag.params:
             param = dag.params.get_param(name)
+            assert param.value != "", f"{name}: the form shows an empty text as an error"
             jsonschema.validate(param.value, param.schema)
             assert param.schema.get("title") and param.description, f"{dag.dag_id}: {name} is not explained"
     train = dags["train__compliance_qa"].params

@@ -13,7 +13,7 @@ from plugins.windtunnel.runs import run_actor, run_name, run_params
 
 DEFAULTS: dict[str, Any] = {
     "profile": "default", "source": None, "since": None, "until": None, "seed": 0, "trials": None,
-    "releasable": True, "attempt": 1, "adjust": {}, "reason": "",
+    "releasable": True, "attempt": 1, "adjust": {}, "reason": None,
 }  # fmt: skip
 
 
