@@ -186,9 +186,9 @@ def _size(value: object) -> int:
     """About how much memory a value takes: characters of its texts, 8 for everything else."""
     if isinstance(value, str | bytes):
         return len(value)
-    if isinstance(value, Mapping):
-        return sum(_size(key) + _size(item) for key, item in value.items())
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else 8
+    if isinstance(value, list):
+        return sum([_size(item) for item in value])
+    return sum([_size(key) + _size(item) for key, item in value.items()]) if isinstance(value, dict) else 8
 
 
 def _problem_row(record: RawRecord) -> dict[str, Any]:

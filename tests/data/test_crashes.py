@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,55 +132,6 @@ def test_killed_again_and_again(source: Deliveries, tmp_path: Path, fused: Calla
             continue
     attempt(settings, source.folder, fused(None, False))
     assert facts(settings) == facts(reference)
-
-
-def finish(pipeline: Pipeline, step: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Runs a step process to its end; its outputs."""
-    process, document = pipeline.start(step, inputs)
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
-    outputs: dict[str, Any] = json.loads(pipeline.store.get(document.result_key))["outputs"]
-    return outputs
-
-
-def kill_during(pipeline: Pipeline, step: str, inputs: dict[str, Any], seconds: float) -> bool:
-    """Starts a step process and kills it after `seconds`; False where it had ended by then."""
-    process, _ = pipeline.start(step, inputs)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
-
-
-@pytest.mark.slow
-def test_kill_nine_at_random_moments_of_the_real_processes(source: Deliveries, tmp_path: Path) -> None:
-    reference, killed = (Pipeline(settings_in(tmp_path / name), source.folder) for name in ("reference", "killed"))
-    dice = random.Random(5)
-    kills = 0
-    outcomes = []
-    took: dict[str, float] = {}  # seconds of each step, undisturbed: the kills fall within them on any machine
-    for pipeline in (reference, killed):
-        given: dict[str, Any] = {"run": "r1", "source": pipeline.source, "since": None, "until": None}
-        outputs: dict[str, Any] = {}
-        for step in ("ingest", "validate", "publish"):
-            if pipeline is killed:
-                for turn in range(5):
-                    moment = took[step] * (turn + dice.random()) / 8
-                    if not kill_during(pipeline, step, given, moment):
-                        break  # it was faster than the time before: the step is done
-                    kills += 1
-            began = time.monotonic()
-            outputs = finish(pipeline, step, given)
-            took.setdefault(step, time.monotonic() - began)
-            if step == "ingest":
-                given = {"deliveries": outputs["deliveries"]}
-            else:
-                given = {"checked": outputs.get("checked"), "source": pipeline.source}
-        outcomes.append(outputs)
-    assert kills >= 6
-    assert outcomes[0]["dataset_digest"] == outcomes[1]["dataset_digest"]
-    assert outcomes[0]["dataset_version"] == outcomes[1]["dataset_version"] == "1.0.0"
-    assert facts(reference.settings) == facts(killed.settings)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,13 @@ def kept_text(data: bytes) -> str:
     return data[:KEPT_BYTES].decode("utf-8", "replace").strip()
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def has_surrogate(value: Any) -> bool:
     r"""Whether a string in `value` holds half of a surrogate pair (`"\ud83d"`): valid JSON, but no text."""
     if isinstance(value, str):
-        return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+        return not value.isascii() and _SURROGATE.search(value) is not None
     if isinstance(value, dict):
         return any(has_surrogate(key) or has_surrogate(item) for key, item in value.items())
     return isinstance(value, list) and any(has_surrogate(item) for item in value)
