@@ -72,6 +72,7 @@ class Dataset:
         table = self.manifest.tables[name]
         deliveries = {delivery.delivery for delivery in self.manifest.deliveries}
         rows = DeltaTables(self._store).read(table.location, table.delta_version, deliveries)
+        rows = rows.select([column.partition(":")[0] for column in table.columns])
         return lay_over(self._store, rows, table.key, table.marks_key).sort_by(table.key)
 
 

@@ -17,6 +17,8 @@ from include.spec.splits import SplitKind
 from include.steps.fingerprint import fingerprint
 
 SPLIT = "split"  # the column that the split table gets
+#: Columns that the platform adds to those of the family.
+PLATFORM = ("source", "delivery", "delivered_on", "digest", SPLIT)
 
 
 class _Part(BaseModel):

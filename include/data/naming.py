@@ -23,6 +23,7 @@ from include.data.catalogue import Catalogue, VersionEntry
 from include.data.datasets import read_manifest
 from include.data.division import columns_to_divide, looks_at_all
 from include.data.manifest import (
+    PLATFORM,
     SPLIT,
     ChangeManifest,
     DivisionManifest,
@@ -34,6 +35,7 @@ from include.data.manifest import (
     table_location,
 )
 from include.data.marks import SortedMarks
+from include.data.prepare.rows import prepared_schema
 from include.data.provenance import software, transformations
 from include.data.recalls import refuse_manifest
 from include.data.records import CheckedDelivery, Totals
@@ -182,7 +184,7 @@ def _table(
         rows = tables.read(location, version, names, columns)
         assigned = assign(context.store, spec.split, rows, key, location)
         batches = pa.table({DIGEST: rows.column(DIGEST), SPLIT: assigned.marks}).to_batches()
-    described = describe_schema(tables.schema(location, version))
+    described = describe_schema(_columns_now(spec, name, tables.schema(location, version)))
     counts, digest = _count(described, batches, is_split)
     table = TableManifest(
         location=location,
@@ -195,6 +197,12 @@ def _table(
         marks_key=assigned.key if assigned else None,
     )
     return table, assigned
+
+
+def _columns_now(spec: BaseFamilySpec, name: str, stored: pa.Schema) -> pa.Schema:
+    """The columns that the family and its steps make now: a table keeps those that they made before."""
+    own = prepared_schema(spec, name, load_data_code(spec.code).schemas()[name]).names
+    return pa.schema([field for field in stored if field.name in {*own, *PLATFORM}])
 
 
 def _count(columns: Sequence[str], batches: Iterable[pa.RecordBatch], is_split: bool) -> tuple[Counter[str], str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from include.data.prepare.rows import describe_steps
 from include.data.records import Record
 from include.data.splits import describe_split
 from include.spec.models import BaseFamilySpec
@@ -52,6 +53,10 @@ def transformations(spec: BaseFamilySpec) -> list[Transformation]:
             "files become records of the family's tables",
             sources={name: source.model_dump(mode="json", exclude=_WHERE) for name, source in data.sources.items()},
             max_row_bytes=data.max_row_bytes,
+        ),
+        *(
+            Transformation.of(name, "rows are prepared before the gate", **parameters)
+            for name, parameters in describe_steps(spec)
         ),
         Transformation.of(
             "validate", "rows that fail an expectation go to quarantine", suite=data.suite, tables=tables

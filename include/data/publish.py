@@ -97,7 +97,8 @@ class _PublishedRows:
         columns += [pa.repeat(delivery.source, size), pa.repeat(delivery.delivery, size)]
         columns += [pa.repeat(pa.scalar(delivery.delivered_on, pa.date32()), size), rows.column(DIGEST)]
         if self._is_split:
-            values = rows.column(self._spec.split.by).to_pylist()
+            made = dict(zip(self.schema.names, columns, strict=False))  # the platform's columns may divide, too
+            values = made[self._spec.split.by].to_pylist()
             columns.append(pa.array(split_column(self._spec.split, values), pa.string()))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 

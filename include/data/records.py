@@ -88,6 +88,7 @@ class TableCheck(Record):
         min_valid_rate: From the spec.
         reasons: Reason -> rows that have it; a row may have several.
         samples: Reason -> places of the first few rows.
+        prepared: Step of `data.prepare` -> rows that it changed.
         waived: Reason -> clean rows that have it and that a person released in spite of it.
         clean_key: Key of the clean rows (Parquet).
         content: sha256 (hex) of the clean rows, whatever their order.
@@ -104,6 +105,7 @@ class TableCheck(Record):
     content: str
     expectations: list[ExpectationCount] = []
     waived: dict[str, int] = {}
+    prepared: dict[str, int] = {}
 
     @property
     def counts(self) -> RowCounts:
@@ -176,6 +178,7 @@ class DeliveryCheck(Record):
             tables=tables,
             reasons=dict(sorted(reasons.items())),
             waived=dict(sorted(waived.items())),
+            prepared={name: table.prepared for name, table in sorted(self.tables.items()) if table.prepared},
             earlier=earlier,
         )
 
@@ -194,6 +197,7 @@ class CheckedDelivery(RowCounts):
         tables: Table -> what became of its rows.
         reasons: Reason -> quarantined rows of all tables that have it.
         waived: Reason -> clean rows of all tables that have it and were released in spite of it.
+        prepared: Table -> step of `data.prepare` -> rows that it changed.
         earlier: Key of the list of checked deliveries before this run's interval; None where there are none.
     """
 
@@ -211,6 +215,7 @@ class CheckedDelivery(RowCounts):
     tables: dict[str, RowCounts] = {}
     reasons: dict[str, int]
     waived: dict[str, int] = {}
+    prepared: dict[str, dict[str, int]] = {}
     earlier: str | None = None
 
     @property

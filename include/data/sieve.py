@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from include.data.batches import PLACE, PROBLEMS, ParquetSink, raw_schema, stream_batch
 from include.data.marks import SIZE, Marks, SortedMarks, repeated
+from include.data.prepare.rows import Preparation
 from include.data.records import SAMPLES, ExpectationCount, IngestedDelivery, TableCheck
 from include.data.released import Waivers, is_release
 from include.data.rows import content_digest, describe_schema, digest_column, key_marks, row_json, row_marks
@@ -133,13 +134,19 @@ class Sieve:
     def divide(self, table: str, schema: pa.Schema) -> TableCheck:
         """Writes the clean rows of a table into a file of its own, the others into the quarantine."""
         tally, pieces = _Tally(), stream_batch(self._store, self._delivery.batch_key, table)
+        raw, preparation = schema, Preparation(self._spec, table, schema)
+        schema = preparation.schema
         clean_schema = schema.append(pa.field(DIGEST, pa.string()))
         with SortedMarks() as content, ParquetSink(self._folder / f"{table}.parquet", clean_schema) as clean:
-            for piece in _at_least_one(pieces, raw_schema(schema)):
+            for delivered in _at_least_one(pieces, raw_schema(raw)):
+                prepared = preparation.apply(delivered)
+                piece = prepared.rows
                 verdicts = self._judge(table, schema, piece, tally)
+                for number, (step, why) in prepared.unfit.items():
+                    verdicts.add(number, step, why)
                 marks = self._keep(table, schema, piece, verdicts, tally, clean)
                 content.add(marks)
-                self._to_quarantine(tally, _quarantined(table, self._key(table), schema, piece, verdicts))
+                self._to_quarantine(tally, _quarantined(table, self._key(table), raw, delivered, verdicts, preparation))
                 self._rows += piece.num_rows
                 self._progress(self._rows)
             self._whole.adopt(self._known, table)
@@ -157,6 +164,7 @@ class Sieve:
                 content=content_digest(describe_schema(schema), {"": content}),
                 expectations=tally.expectations,
                 waived=dict(sorted(tally.waived.items())),
+                prepared=dict(sorted(preparation.changed.items())),
             )
 
     def _judge(self, table: str, schema: pa.Schema, piece: pa.RecordBatch, tally: _Tally) -> _Verdicts:
@@ -266,12 +274,13 @@ def _repeats(known: Known, table: str, keys: Marks, contents: Marks) -> tuple[ND
 
 
 def _quarantined(
-    table: str, key: str, schema: pa.Schema, piece: pa.RecordBatch, verdicts: _Verdicts
+    table: str, key: str, schema: pa.Schema, piece: pa.RecordBatch, verdicts: _Verdicts, preparation: Preparation
 ) -> list[dict[str, Any]]:
-    """The rows of the quarantine, in the order of `piece`."""
+    """The rows of the quarantine, in the order of `piece`: as they came, but for what must not be seen."""
     numbers = sorted(verdicts.reasons)
     rows = piece.take(pa.array(numbers, pa.int64()))
-    records, places = rows.select(schema.names).to_pylist(), rows.column(PLACE).to_pylist()
+    records = [preparation.concealed(record) for record in rows.select(schema.names).to_pylist()]
+    places = rows.column(PLACE).to_pylist()
     return [
         {
             "table": table,

@@ -12,7 +12,8 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 _LONG_PHONE = re.compile(
     r"(?<![\w.])(?:\+\d{1,3}(?:[ .()-]{0,2}\d){7,12}|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4})(?!\w)"
 )
-_SHORT_PHONE = re.compile(
+#: A number without an area code, its group, behind a word that announces one.
+SHORT_PHONE = re.compile(
     r"\b(?:call|calls|called|phone|telephone|tel|mobile|cell|ring|text|reach|reached|whatsapp|contact|number|fax)\b"
     r"\.?[^.?!\d]{0,40}?(?<!\w)(\d{3,4}[ -]\d{4})(?![\w-])",
     re.IGNORECASE,
@@ -41,7 +42,7 @@ def personal_data(text: str | None) -> str | None:
         return "iban"
     if any(_valid_card(re.sub(r"\D", "", match[0])) for match in _CARD.finditer(text)):
         return "card"
-    return "phone" if _LONG_PHONE.search(text) or _SHORT_PHONE.search(text) else None
+    return "phone" if _LONG_PHONE.search(text) or SHORT_PHONE.search(text) else None
 
 
 def mask_personal_data(text: str) -> str:
@@ -51,7 +52,7 @@ def mask_personal_data(text: str) -> str:
         text = _IBAN.sub(lambda match: "[iban]" if _valid_iban(match[0].replace(" ", "")) else match[0], text)
         text = _CARD.sub(lambda match: "[card]" if _valid_card(re.sub(r"\D", "", match[0])) else match[0], text)
         text = _LONG_PHONE.sub("[phone]", text)
-        text = _SHORT_PHONE.sub(lambda match: match[0].removesuffix(match[1]) + "[phone]", text)
+        text = SHORT_PHONE.sub(lambda match: match[0].removesuffix(match[1]) + "[phone]", text)
     return text
 
 

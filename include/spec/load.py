@@ -22,12 +22,13 @@ from pydantic import BaseModel, ValidationError
 
 from include.errors import UserError
 from include.spec.models import MODEL_KEYS, AnyFamilySpec, DataFamilySpec, FamilySpec
+from include.spec.prepare import TRANSFORMS
 
 FAMILIES = Path(__file__).resolve().parent.parent / "families"
 DEFAULT_PROFILE = "default"
 
 _Path = tuple[str | int, ...]
-_UNION_TAGS = frozenset({"float", "int", "choice"})
+_UNION_TAGS = frozenset({"float", "int", "choice"}) | TRANSFORMS
 
 
 class SpecError(UserError):

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.spec.base import Fraction, Name, SpecModel
+from include.spec.prepare import PrepareStep
 from include.spec.sources import RESERVED, SAMPLE, SourceRole, SourceSpec
 from include.spec.splits import SplitSpec
 
@@ -62,6 +63,7 @@ class DataSpec(SpecModel):
             one, or another place instead of them.
         suite: Name of the expectation suite in `include/expectations`.
         max_row_bytes: A longer raw record is quarantined unread.
+        prepare: What rows go through before the suite sees them, in this order; see `include.spec.prepare`.
     """
 
     sources: dict[Name, SourceSpec] = Field(
@@ -70,6 +72,7 @@ class DataSpec(SpecModel):
     suite: Name
     tables: dict[Name, TableSpec] = Field(min_length=1)
     max_row_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+    prepare: list[PrepareStep] = []
 
     @field_validator("sources")
     @classmethod
@@ -84,6 +87,9 @@ class DataSpec(SpecModel):
         for name, source in self.sources.items():
             if source.table is not None and source.table not in self.tables:
                 raise ValueError(f"sources.{name}.table {source.table!r} is not among tables {sorted(self.tables)}")
+        unknown = sorted({step.table for step in self.prepare} - set(self.tables))
+        if unknown:
+            raise ValueError(f"`prepare` names the table {unknown[0]!r}, which is not among {sorted(self.tables)}")
         return self
 
 
