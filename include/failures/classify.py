@@ -151,7 +151,8 @@ def _from_exit_code(evidence: Evidence) -> Finding:
         return Finding(Ending.USER, said, "exit status 2")
     if code is not None and code > 128:
         return Finding(Ending.UNKNOWN, said, _SIGNALS.get(code - 128, f"signal {code - 128}"))
-    return Finding(Ending.UNKNOWN, said, f"exit status {'unknown' if code is None else code}")
+    place = str((evidence.error or {}).get("where", ""))
+    return Finding(Ending.UNKNOWN, said, place or f"exit status {'unknown' if code is None else code}")
 
 
 def _code(evidence: Evidence) -> int | None:

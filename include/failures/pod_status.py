@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from include.failures.endings import Ending
@@ -125,6 +126,16 @@ def exit_code(pod: Record, name: str) -> int | None:
         ended = (entry.get("state") or {}).get("terminated") or {}
         if entry.get("name") == name and "exitCode" in ended:
             return int(ended["exitCode"])
+    return None
+
+
+def seconds(pod: Record, name: str) -> float | None:
+    """How long the container `name` ran, to its end; None where that is not told."""
+    for entry in (pod.get("status") or {}).get("containerStatuses") or []:
+        ended = (entry.get("state") or {}).get("terminated") or {}
+        if entry.get("name") == name and ended.get("startedAt") and ended.get("finishedAt"):
+            start, end = (datetime.fromisoformat(str(ended[key])) for key in ("startedAt", "finishedAt"))
+            return max(0.0, (end - start).total_seconds())
     return None
 
 

@@ -44,11 +44,38 @@ class PodSpec:
 
 
 @dataclass(frozen=True)
+class PodUsage:
+    """What a pod and all that it started used.
+
+    Attributes:
+        seconds: From start to end.
+        cpu_seconds: Of all its processes; None where nobody measured them.
+        peak_bytes: Resident memory of its largest process.
+    """
+
+    seconds: float
+    cpu_seconds: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class PodStatus:
-    """A pod's phase; `exit_code` once it ended (128 + n where signal n ended it)."""
+    """A pod's phase, and how it ended.
+
+    Attributes:
+        exit_code: 128 + n where signal n ended it; None while it runs and where it was lost.
+        attempt: Names this start of the pod among all of them.
+        usage: Known once it ended.
+        stopped: It was told to stop.
+        oom_kills: Processes that the kernel killed for want of memory in its control group while it ran.
+    """
 
     phase: PodPhase
     exit_code: int | None = None
+    attempt: str = ""
+    usage: PodUsage | None = None
+    stopped: bool = False
+    oom_kills: int = 0
 
 
 class PodRunner(Protocol):

@@ -17,10 +17,11 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from include.pods.contract import ENDED_PHASES, PodError, PodPhase, PodSpec, PodStatus
+from include.pods.contract import ENDED_PHASES, PodError, PodPhase, PodSpec, PodStatus, PodUsage
 from include.pods.supervisor import EXIT_FILE, LOCK_FILE, LOG_FILE, READY_FILE, SPEC_FILE
 from include.settings import PROJECT_ROOT
 
@@ -54,6 +55,7 @@ class LocalPodRunner:
                     "env": dict(spec.env),
                     "cwd": str(PROJECT_ROOT),
                     "grace_seconds": _GRACE_SECONDS,
+                    "attempt": uuid.uuid4().hex,
                 }
                 (folder / SPEC_FILE).write_text(json.dumps(record, indent=1))
                 self._launch(folder)
@@ -66,13 +68,22 @@ class LocalPodRunner:
         folder = self._pod(name)
         if not (folder / LOCK_FILE).exists():
             return PodStatus(PodPhase.ABSENT)
-        if self._locked(folder):
-            return PodStatus(PodPhase.RUNNING)
+        running, attempt = self._locked(folder), _attempt(folder)
+        if running:
+            return PodStatus(PodPhase.RUNNING, attempt=attempt)
         try:
-            code = int(json.loads((folder / EXIT_FILE).read_text())["code"])
+            record = json.loads((folder / EXIT_FILE).read_text())
         except FileNotFoundError:
-            return PodStatus(PodPhase.LOST)
-        return PodStatus(PodPhase.SUCCEEDED if code == 0 else PodPhase.FAILED, code)
+            return PodStatus(PodPhase.LOST, attempt=attempt, usage=_seen(folder))
+        code = int(record["code"])
+        return PodStatus(
+            PodPhase.SUCCEEDED if code == 0 else PodPhase.FAILED,
+            code,
+            attempt,
+            PodUsage(record.get("seconds", 0.0), record.get("cpu_seconds"), record.get("peak_bytes")),
+            record.get("stopped", False),
+            record.get("oom_kills", 0),
+        )
 
     def logs(self, name: str, offset: int) -> bytes:
         try:
@@ -81,6 +92,15 @@ class LocalPodRunner:
                 return log.read(1 << 20)
         except FileNotFoundError:
             return b""
+
+    def tail(self, name: str, limit: int = 1 << 16) -> list[str]:
+        """The last lines of the current attempt's log, `limit` bytes of them at most."""
+        try:
+            with (self._pod(name) / LOG_FILE).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - limit))
+                return log.read(limit).decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return []
 
     def stop(self, name: str, grace_seconds: float = _GRACE_SECONDS) -> None:
         folder = self._pod(name)
@@ -151,3 +171,19 @@ class LocalPodRunner:
             if time.monotonic() > deadline:
                 raise PodError(f"the pod did not start within {_START_SECONDS:g} s", where=str(folder))
             time.sleep(0.01)
+
+
+def _attempt(folder: Path) -> str:
+    """The name of the pod's current start; "" while that is being written down."""
+    try:
+        return str(json.loads((folder / SPEC_FILE).read_text()).get("attempt", ""))
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def _seen(folder: Path) -> PodUsage | None:
+    """Of a lost pod: from its start to the last that it said."""
+    try:
+        return PodUsage(max(0.0, (folder / LOG_FILE).stat().st_mtime - (folder / SPEC_FILE).stat().st_mtime))
+    except FileNotFoundError:
+        return None

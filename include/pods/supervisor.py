@@ -13,12 +13,15 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from include.pods.cgroup import oom_kills
 
 SPEC_FILE, LOCK_FILE, LOG_FILE, EXIT_FILE, READY_FILE = "spec.json", "lock", "log", "exit.json", "ready"
 
@@ -43,6 +46,7 @@ def supervise(folder: Path) -> int:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     spec: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text())
     stopping: list[float] = []
+    started, killed_before = time.monotonic(), oom_kills()
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with (folder / LOG_FILE).open("ab", buffering=0) as log:
@@ -58,12 +62,20 @@ def supervise(folder: Path) -> int:
             )
         except OSError as error:
             log.write(f"cannot start {spec['command'][0]}: {error}\n".encode())
-            _write(folder, 127)
+            _write(folder, 127, {})
             return 127
         (folder / READY_FILE).write_text(str(os.getpid()))
         code = _wait(child, stopping, float(spec["grace_seconds"]))
     _end_orphans(child.pid)
-    _write(folder, code)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of all that was started: orphans became our children
+    facts = {
+        "seconds": round(time.monotonic() - started, 3),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
+        "peak_bytes": used.ru_maxrss * (1024 if sys.platform == "linux" else 1),
+        "stopped": bool(stopping),
+        "oom_kills": oom_kills() - killed_before,
+    }
+    _write(folder, code, facts)
     return code
 
 
@@ -121,9 +133,9 @@ def _children() -> list[int]:
     return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
-def _write(folder: Path, code: int) -> None:
+def _write(folder: Path, code: int, facts: dict[str, Any]) -> None:
     temporary = folder / f"{EXIT_FILE}.tmp"
-    temporary.write_text(json.dumps({"code": code, "at": time.time()}))
+    temporary.write_text(json.dumps({"code": code, "at": time.time(), **facts}))
     os.replace(temporary, folder / EXIT_FILE)
 
 

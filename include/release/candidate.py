@@ -204,6 +204,8 @@ def _record(
         "model": spec.model,
         "hyperparameters": sweep.get("hyperparameters"),
         "seed": sweep.get("seed"),
+        "adjusted": fit.get("adjusted") or {},
+        "work_lost": fit.get("work_lost"),
         "sweep": {"study": sweep.get("study"), "value": sweep.get("value"), "metric": spec.sweep.metric},
         "dataset": {"version": dataset["dataset_version"], "digest": dataset["dataset_digest"]},
         "validation_metrics": fit.get("metrics"),

@@ -108,6 +108,8 @@ def register(settings: Settings, entry: Registration, *, actor: str, at: datetim
             "dataset_version": row.dataset_version,
             "change": row.record.get("change"),
             "why": row.record.get("change_why"),
+            "steps_done_again": (row.record.get("work_lost") or {}).get("steps"),
+            "adjusted": sorted(row.record.get("adjusted") or {}),
         },
     )
     return row, found is None

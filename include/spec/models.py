@@ -132,6 +132,21 @@ class ResourcesSpec(SpecModel):
     timeout_minutes: Annotated[int, Field(ge=1)] = 120
 
 
+class RetrySpec(SpecModel):
+    """What a step that ended badly may do by itself, beside the task's ordinary retries (`include/failures`).
+
+    Attributes:
+        lost_places: Times that a step of one run starts again for nothing because its place was taken away: evicted,
+            preempted, node lost.
+        pause_seconds: How long it waits before it does.
+        learning_rate_factor: What the learning rate is multiplied by, once, after training diverged; 1 gives up.
+    """
+
+    lost_places: Annotated[int, Field(ge=0, le=1000)] = 10
+    pause_seconds: Annotated[float, Field(ge=0)] = 30.0
+    learning_rate_factor: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
 class FloatRange(SpecModel):
     """A continuous hyperparameter in [low, high]."""
 
@@ -371,6 +386,7 @@ class BaseFamilySpec(SpecModel):
     data: DataSpec
     split: SplitSpec
     resources: ResourcesSpec = ResourcesSpec()
+    retry: RetrySpec = RetrySpec()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from include.errors import UserError
+from include.failures.adjust import Adjustment
 from include.spec.models import AnyFamilySpec, FamilySpec
 from include.steps.fingerprint import fingerprint
 
@@ -29,6 +30,8 @@ class RunDocument(BaseModel):
         output: Object-key prefix of everything the step writes; ends in the fingerprint, so that the same work has the
             same place.
         slot: Which of several parallel copies of the step this is (0 unless mapped).
+        adjustment: What this try does differently because an earlier one ran out of memory or diverged; not part of the
+            fingerprint, because it is found in the work's own place.
         context: Facts that must not change the result (logical date, try number); not part of the fingerprint.
     """
 
@@ -43,6 +46,7 @@ class RunDocument(BaseModel):
     fingerprint: str
     output: str
     slot: int = 0
+    adjustment: Adjustment = Adjustment()
     context: dict[str, Any] = {}
     created_at: datetime
 

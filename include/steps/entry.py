@@ -139,6 +139,7 @@ def run_step(context: StepContext, step: Step) -> int:
             f"{document.step}: already done for fingerprint {document.fingerprint[:12]}, using that result", flush=True
         )
         return EXIT_OK
+    store.delete(document.error_key)  # of an earlier attempt: it must not explain how this one ends
     started = time.monotonic()
     lineage = StepLineage(document, store)
     lineage.start()

@@ -19,10 +19,12 @@ from safetensors.torch import save_file
 
 from include.errors import DataError, Diverged
 from include.steps.entry import StepContext
-from include.training.checkpoints import BEST, Checkpoints
+from include.training.checkpoints import BEST, Checkpoints, place
+from include.training.lost import MarkWriter
 from include.training.ranks import Rank, Stopped
 
 _EVENT_SECONDS = 1.0
+_BATCH_SIZE = "windtunnel_batch_size"
 
 
 @dataclass
@@ -48,10 +50,20 @@ class FitCallback(Callback):
     Args:
         metric, maximize: Which validation metric decides which weights are best.
         batch_size: Examples per batch over all ranks.
+        marks, attempt: The file and the name of this try's marks (`include.training.lost`).
     """
 
     def __init__(
-        self, context: StepContext, rank: Rank, *, metric: str, maximize: bool, batch_size: int, seed: int
+        self,
+        context: StepContext,
+        rank: Rank,
+        *,
+        metric: str,
+        maximize: bool,
+        batch_size: int,
+        seed: int,
+        marks: Path,
+        attempt: str,
     ) -> None:
         self._context = context
         self._rank = rank
@@ -60,8 +72,11 @@ class FitCallback(Callback):
         self._batch = batch_size
         self._seed = seed
         self._every = context.document.model_spec.trainer.checkpoint_every_steps
-        self._checkpoints = Checkpoints(context.store, context.document.output)
+        self._checkpoints = Checkpoints(context.store, place(context.document))
         self._mark = 0.0
+        self._far: MarkWriter | None = None
+        if rank.number == 0:
+            self._far = MarkWriter(context.store, context.document.output, marks, attempt)
         self._last_event = 0.0
         self._step = 0
         self._due = self._stopping = False
@@ -78,6 +93,7 @@ class FitCallback(Callback):
         """Parameters that do not learn are where they came from: no need to store them at every checkpoint."""
         kept = learned_names(pl_module)
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+        checkpoint[_BATCH_SIZE] = self._batch
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         missing = learned_names(pl_module) - set(checkpoint["state_dict"])
@@ -86,10 +102,29 @@ class FitCallback(Callback):
                 f"the checkpoint lacks {len(missing)} parameters, such as {min(missing)}",
                 hint="remove it and start again",
             )
+        self._count_in_smaller_batches(checkpoint)
+
+    def _count_in_smaller_batches(self, checkpoint: dict[str, Any]) -> None:
+        """A position inside of an epoch is a number of batches: of half the size, twice as many were done.
+
+        The examples behind it are the same number, but not always the same ones: which follow each other is up to the
+        family's order of batches of that size.
+        """
+        before = int(checkpoint.get(_BATCH_SIZE, self._batch))
+        if before == self._batch:
+            return
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in ("total", "current"):
+            ready = progress[part]["ready"]  # what follows it may be one behind: Lightning reads from that where it was
+            progress[part] = {
+                name: ready * before // self._batch - (ready - value) for name, value in progress[part].items()
+            }
 
     # Training --------------------------------------------------------------------------------------------------------
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
+        if self._far is not None:
+            self._far.saved(self._step, self.record.seconds)
         self._progress(trainer, {}, force=True)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,8 +147,12 @@ class FitCallback(Callback):
         self._mark = time.perf_counter()
 
     def _after_step(self, trainer: Trainer, outputs: Any) -> None:
+        if self._far is not None:
+            self._far.step(self._step, self.record.seconds)
         if time.monotonic() - self._last_event > _EVENT_SECONDS:
             loss = float(outputs["loss"] if isinstance(outputs, Mapping) else outputs)
+            if not np.isfinite(loss):
+                self._check_weights(trainer, loss)
             self._event(trainer, {"loss": loss, "samples_per_second": self._speed()})
             self._progress(trainer, {"loss": loss})
         self._stopping = self._rank.stop.due(self._step, self._rank.number, self._rank.world)
@@ -121,6 +160,13 @@ class FitCallback(Callback):
             self._due = True
         if not trainer.is_last_batch:
             self._save_if_due(trainer)
+
+    def _check_weights(self, trainer: Trainer, loss: float | None = None) -> None:
+        """Raises `Diverged` where a weight is not finite. A loss alone may be: fp16 leaves such a step out."""
+        for name, value in learned(trainer.lightning_module).items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                shown = "" if loss is None else f", the loss is {loss}"
+                raise Diverged(f"{name} is not finite after step {self._step}{shown}", hint="lower the learning rate")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A checkpoint that falls on the last step waits for validation, which a resumed run would leave out."""
@@ -150,11 +196,14 @@ class FitCallback(Callback):
     # Output ----------------------------------------------------------------------------------------------------------
     def _save_if_due(self, trainer: Trainer) -> None:
         if self._due:
+            self._check_weights(trainer)  # a checkpoint that diverged would be gone on from for ever
             path = self._rank.scratch / f"step-{self._step}.ckpt"
             trainer.save_checkpoint(path)  # by all ranks: it ends in a barrier
             if self._rank.number == 0:
                 self._checkpoints.save(path, self._step)
                 path.unlink()
+                if self._far is not None:
+                    self._far.saved(self._step, self.record.seconds)
             self._due = False
         if self._stopping:
             raise Stopped("training was asked to stop")
@@ -177,6 +226,8 @@ class FitCallback(Callback):
             line = {"step": self._step, "epoch": trainer.current_epoch, "at": time.time(), "metrics": metrics}
             with events_file(self._rank.scratch).open("a") as events:
                 events.write(json.dumps(line) + "\n")
+        if self._far is not None:
+            self._far.publish()
 
 
 def events_file(scratch: Path) -> Path:

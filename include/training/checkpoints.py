@@ -11,6 +11,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from include.steps.document import RunDocument
 from include.store.objects import ObjectStore
 
 BEST = "best.safetensors"
@@ -19,11 +20,17 @@ _NAME = re.compile(r"step-(\d{8})\.ckpt$")
 log = logging.getLogger(__name__)
 
 
+def place(document: RunDocument) -> str:
+    """Object-key prefix of one course of training: the step's output, and below it what diverged and began anew."""
+    branch = document.adjustment.branch
+    return f"{document.output}/{branch}" if branch else document.output
+
+
 class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        prefix: Object-key prefix; ends in the step's fingerprint, so that other work never finds them.
+        prefix: Object-key prefix (`place`); holds the step's fingerprint, so that other work never finds them.
     """
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:

@@ -20,8 +20,9 @@ from include.serving.package import publish, seal
 from include.spec.models import FamilySpec
 from include.steps.entry import StepContext, read_json
 from include.store.objects import ObjectNotFound
-from include.training.checkpoints import Checkpoints
-from include.training.plan import split_overrides, threads_per_process
+from include.training.checkpoints import Checkpoints, place
+from include.training.lost import LostWork
+from include.training.plan import adjusted_facts, adjusted_work, split_overrides, threads_per_process
 from include.training.ranks import run_ranks
 from include.training.tracking import EventReader, Tracker
 
@@ -30,22 +31,29 @@ def fit(context: StepContext) -> dict[str, Any]:
     """Inputs: `dataset_version`, `dataset_digest`, `hyperparameters`, `seed`.
 
     Outputs: `digest` of the model package, validation `metrics`, `samples_per_second`, `seconds_training`,
-    `resumed_from_step` (None: from the start) and `mlflow_run` (None where MLflow failed).
+    `resumed_from_step` (None: from the start), `work_lost` (`tries`, `steps` and `seconds` that had to be done again,
+    over all tries), `adjusted` (what was trained with in place of what was asked for,
+    because it ran out of memory or diverged) and `mlflow_run` (None where MLflow failed).
     """
     inputs = context.document.inputs
     refuse_recalled(context.settings, context.document.family, inputs["dataset_version"])
-    spec, hyperparameters = split_overrides(context.document.model_spec, inputs["hyperparameters"])
+    asked, values = split_overrides(context.document.model_spec, inputs["hyperparameters"])
+    adjustment = context.document.adjustment
+    spec, hyperparameters = adjusted_work(asked, values, adjustment)
+    adjusted = adjusted_facts(asked, values, adjustment)
     scratch = _fresh(context.settings.home / "scratch" / context.document.fingerprint[:20])
     try:
-        with Tracker(context.settings.mlflow_url, context.document, hyperparameters) as tracker:
+        with Tracker(context.settings.mlflow_url, context.document, values, adjusted) as tracker:
             training = _trained(context, spec, hyperparameters, scratch, tracker)
             digest, facts = _exported(context, spec, hyperparameters, scratch)
             last = training["steps"] + 1
             final = {f"best_{name}": value for name, value in training["metrics"].items()}
+            final |= {f"work_lost_{name}": value for name, value in training["work_lost"].items()}
             tracker.metrics({"step": last, "at": context.document.created_at.timestamp(), "metrics": final})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    Checkpoints(context.store, context.document.output).drop_resumable()
+    for prefix in {place(context.document), context.document.output}:  # and of what diverged before
+        Checkpoints(context.store, prefix).drop_resumable()
     return {
         "digest": digest,
         "metrics": training["metrics"],
@@ -54,6 +62,8 @@ def fit(context: StepContext) -> dict[str, Any]:
         "samples_per_second": round(training["samples"] / training["seconds"], 3) if training["seconds"] else 0.0,
         "seconds_training": round(training["seconds"], 3),
         "resumed_from_step": training["resumed_from_step"],
+        "work_lost": training["work_lost"],
+        "adjusted": adjusted,
         "export": facts,
         "mlflow_run": tracker.run_id,
     }
@@ -63,7 +73,7 @@ def _trained(
     context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path, tracker: Tracker
 ) -> dict[str, Any]:
     """The summary of the training, which is done unless an earlier attempt did it."""
-    key = f"{context.document.output}/training.json"
+    key = f"{place(context.document)}/training.json"
     try:
         summary: dict[str, Any] = read_json(context.store, key)
         print("fit: training was done by an earlier attempt", flush=True)
@@ -74,7 +84,9 @@ def _trained(
     from include.training.callbacks import events_file
     from include.training.worker import SUMMARY, TrainRank
 
-    found = Checkpoints(context.store, context.document.output).newest(scratch)
+    found = Checkpoints(context.store, place(context.document)).newest(scratch)
+    name = f"{context.document.fingerprint[:20]}.mark"  # beside the scratch folder, which each try makes anew
+    lost = LostWork(context.store, context.document.output, context.settings.home / "scratch" / name)
     if found:
         print(f"fit: going on from step {found[0]}", flush=True)
     work = TrainRank(
@@ -84,6 +96,8 @@ def _trained(
         hyperparameters=hyperparameters,
         seed=int(context.document.inputs["seed"]),
         resume=found[1] if found else None,
+        marks=lost.path,
+        attempt=lost.begin(found[0] if found else 0),
     )
     events = EventReader(events_file(scratch))
 
@@ -95,8 +109,13 @@ def _trained(
         run_ranks(work, spec.trainer.devices, threads_per_process(spec.trainer.devices), scratch, pass_on)
     finally:
         pass_on()
-    summary = {**json.loads((scratch / SUMMARY).read_text()), "resumed_from_step": found[0] if found else None}
-    context.put_json("training.json", summary)
+    summary = {
+        **json.loads((scratch / SUMMARY).read_text()),
+        "resumed_from_step": found[0] if found else None,
+        "work_lost": lost.total(),
+    }
+    context.store.put(key, json.dumps(summary, indent=1, allow_nan=False).encode())
+    lost.forget()
     return summary
 
 
@@ -105,7 +124,7 @@ def _exported(
 ) -> tuple[str, dict[str, Any]]:
     """Digest of the published package, and the family's facts about it."""
     context.progress(0, 1, "export", force=True)
-    weights = Checkpoints(context.store, context.document.output).best(scratch)
+    weights = Checkpoints(context.store, place(context.document)).best(scratch)
     dataset = open_dataset(context.settings, spec.family, context.document.inputs["dataset_version"], spec.split.fold)
     folder = _fresh(scratch / "package")
     facts = load_code(spec.code).export(spec, dataset, hyperparameters, weights, folder)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from include.errors import UserError
+from include.failures.adjust import Adjustment
+from include.failures.records import LEARNING_RATE
 from include.spec.models import FamilySpec
 
 #: Keys that may stand among a run's hyperparameters and belong to the trainer, not to the family's model.
@@ -26,6 +28,33 @@ def split_overrides(spec: FamilySpec, values: Mapping[str, Any]) -> tuple[Family
     trainer = spec.trainer.model_copy(update=overrides)
     model = {key: value for key, value in values.items() if key not in OVERRIDES}
     return spec.model_copy(update={"trainer": trainer}), {**spec.hyperparameters, **model}
+
+
+def adjusted_work(
+    spec: FamilySpec, hyperparameters: Mapping[str, Any], adjustment: Adjustment
+) -> tuple[FamilySpec, dict[str, Any]]:
+    """What a try does where earlier ones ran out of memory or diverged: the spec, and the model's hyperparameters."""
+    values = dict(hyperparameters)
+    if adjustment.learning_rate_factor != 1.0:
+        values[LEARNING_RATE] *= adjustment.learning_rate_factor
+    return spec.model_copy(update={"trainer": adjustment.trainer(spec.trainer)}), values
+
+
+def adjusted_facts(spec: FamilySpec, hyperparameters: Mapping[str, Any], adjustment: Adjustment) -> dict[str, Any]:
+    """What was trained with in place of what was asked for, for the result and the model's record; empty: as asked.
+
+    Args:
+        spec, hyperparameters: As asked for.
+    """
+    facts: dict[str, Any] = {}
+    if adjustment.batch_divisor != 1:
+        trainer = adjustment.trainer(spec.trainer)
+        for name in ("batch_size", "accumulate_grad_batches"):
+            facts[name] = {"asked": getattr(spec.trainer, name), "used": getattr(trainer, name)}
+    if adjustment.learning_rate_factor != 1.0:
+        asked = hyperparameters[LEARNING_RATE]
+        facts[LEARNING_RATE] = {"asked": asked, "used": asked * adjustment.learning_rate_factor}
+    return facts
 
 
 def threads_per_process(processes: int) -> int:

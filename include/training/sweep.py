@@ -17,7 +17,7 @@ from include.families.contract import DatasetView, Family, load_code
 from include.settings import Settings
 from include.spec.models import FamilySpec
 from include.steps.entry import StepContext
-from include.training.plan import OVERRIDES, threads_per_process
+from include.training.plan import OVERRIDES, adjusted_facts, threads_per_process
 from include.training.space import adjusted, draw, trial_budget
 from include.training.study import DEFAULTS, StudyError, best_trial, load_study, open_study, run_trials
 
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 def sweep(context: StepContext) -> dict[str, Any]:
     """Inputs: `dataset_version`, `dataset_digest`, `study`, `trials`, `seed`, `adjust`.
 
-    Outputs: `study`, `trials_run` (by this worker), `finished` (True: the study has all its trials) and `best`.
+    Outputs: `study`, `trials_run` (by this worker), `finished` (True: the study has all its trials),
+    `adjusted` (as in `fit`) and `best`.
     """
     document, inputs = context.document, context.document.inputs
     refuse_recalled(context.settings, context.document.family, inputs["dataset_version"])
     changes = inputs.get("adjust") or {}
-    spec, defaults = adjusted(document.model_spec, changes)
+    asked = document.model_spec
+    spec, defaults = adjusted(asked.model_copy(update={"trainer": document.adjustment.trainer(asked.trainer)}), changes)
     budget = trial_budget(int(inputs["trials"]), changes)
     study = open_study(
         context.settings.optuna_url,
@@ -55,6 +57,7 @@ def sweep(context: StepContext) -> dict[str, Any]:
         "study": inputs["study"],
         "trials_run": ran,
         "finished": True,
+        "adjusted": adjusted_facts(asked, asked.hyperparameters, document.adjustment),
         "best": None if best is None else {"trial": best.number, "value": best.value, "params": best.params},
     }
 

@@ -20,6 +20,7 @@ from include.steps.document import RunDocument
 from include.training.plan import OVERRIDES
 
 FINGERPRINT_TAG = "windtunnel.fingerprint"
+ADJUSTED_TAG = "windtunnel.adjusted"
 _BATCH = 500
 _FINISH_SECONDS = 60.0
 
@@ -32,15 +33,24 @@ class Tracker:
 
     Use as a context manager around the training; leaving it finishes the run as FINISHED or FAILED.
 
+    Args:
+        hyperparameters: As asked for.
+        adjusted: What was trained with in their place; a tag of the run.
+
     Attributes:
         run_id: The MLflow run, or None while it is not known or MLflow failed.
     """
 
-    def __init__(self, url: str, document: RunDocument, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, url: str, document: RunDocument, hyperparameters: Mapping[str, Any], adjusted: Mapping[str, Any]
+    ) -> None:
         self.run_id: str | None = None
         self._url = url
         self._document = document
         self._params = _params(document, hyperparameters)
+        self._adjusted = dict(adjusted)
+        branch = document.adjustment.branch  # what diverged keeps its run; the next course of training has its own
+        self._identity = f"{document.fingerprint}/{branch}" if branch else document.fingerprint
         self._events: queue.Queue[_Event | None] = queue.Queue()
         self._status = "FAILED"
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -82,6 +92,8 @@ class Tracker:
         client = MlflowClient(self._url)
         run, seen = self._open(client)
         client.log_batch(run, params=[Param(name, value) for name, value in self._params.items()])
+        if self._adjusted:
+            client.set_tag(run, ADJUSTED_TAG, json.dumps(self._adjusted))
         self.run_id = run
         while True:
             events = self._take()
@@ -107,15 +119,13 @@ class Tracker:
     def _open(self, client: Any) -> tuple[str, int]:
         """The run of this work, and the last step that it holds metrics of."""
         experiment = _experiment(client, self._document.family)
-        found = client.search_runs(
-            [experiment], f"tags.`{FINGERPRINT_TAG}` = '{self._document.fingerprint}'", max_results=1
-        )
+        found = client.search_runs([experiment], f"tags.`{FINGERPRINT_TAG}` = '{self._identity}'", max_results=1)
         if found:
             run = found[0].info.run_id
             client.update_run(run, status="RUNNING")
             return run, max((point.step for point in client.get_metric_history(run, "loss")), default=-1)
         tags = {
-            FINGERPRINT_TAG: self._document.fingerprint,
+            FINGERPRINT_TAG: self._identity,
             "windtunnel.family": self._document.family,
             "windtunnel.dataset_version": str(self._document.inputs["dataset_version"]),
             "windtunnel.code_version": self._document.code_version,

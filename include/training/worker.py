@@ -37,6 +37,7 @@ class TrainRank:
     Attributes:
         spec: The document's spec with the run's overrides applied.
         resume: Checkpoint to go on from.
+        marks, attempt: Where rank 0 marks how far it is, and the name of this try (`include.training.lost`).
     """
 
     document: RunDocument
@@ -45,6 +46,8 @@ class TrainRank:
     hyperparameters: dict[str, Any]
     seed: int
     resume: Path | None
+    marks: Path
+    attempt: str
 
     def __call__(self, rank: Rank) -> None:
         store = open_store(self.settings.store_url)
@@ -63,6 +66,8 @@ class TrainRank:
             maximize=self.spec.sweep.direction == "maximize",
             batch_size=self.spec.trainer.batch_size,
             seed=self.seed,
+            marks=self.marks,
+            attempt=self.attempt,
         )
         trainer = make_trainer(self.spec, [callback], devices=rank.world, folder=rank.scratch)
         trainer.fit(module, datamodule=data, ckpt_path=self.resume, weights_only=True)

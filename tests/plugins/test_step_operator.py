@@ -16,6 +16,7 @@ pytest.importorskip("airflow.sdk")
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from include.failures.classify import Evidence
 from include.pods.contract import PodPhase
 from include.settings import Settings
 from include.store.objects import open_store
@@ -77,19 +78,20 @@ def test_the_same_work_is_not_done_again(run_step: Any) -> None:
 
 @pytest.mark.parametrize(("exit_code", "kind"), [(2, AirflowFailException), (1, AirflowException)])
 def test_errors_carry_place_and_advice(run_step: Any, exit_code: int, kind: type[Exception]) -> None:
-    error = {"message": "row 7 is empty", "where": "a.jsonl:7", "hint": "mend it"}
+    kind_ = "data" if exit_code == 2 else "system"
+    error = {"message": "row 7 is empty", "where": "a.jsonl:7", "hint": "mend it", "kind": kind_}
     operator, context = run_step({"exit": exit_code, "error": error})
-    with pytest.raises(kind, match=r"a\.jsonl:7: row 7 is empty What to do: mend it") as caught:
+    with pytest.raises(kind, match=r"row 7 is empty \(a\.jsonl:7\)\. What to do: mend it") as caught:
         operator.execute(context)
     assert isinstance(caught.value, AirflowFailException) == (exit_code == 2)
 
 
-def test_a_step_that_dies_without_a_word_is_tried_again(run_step: Any) -> None:
+def test_an_end_without_a_word_is_told_by_its_exit_status(run_step: Any) -> None:
     operator, context = run_step({"exit": 1, "error": {"message": "m"}})
     store = open_store(Settings.from_env().store_url)
     document = operator.write_document(context)
-    assert isinstance(operator.failure(document, 137), AirflowException)
-    assert "left no error" in str(operator.failure(document, 137))
+    error = operator.failure(operator.settle(document, "a", Evidence(exit_code=3)))
+    assert isinstance(error, AirflowException) and "exit status 3" in str(error)
     assert json.loads(store.get(document.document_key))["step"] == "scripted"
 
 

@@ -175,3 +175,17 @@ def test_prune_removes_only_what_ended(runner: LocalPodRunner) -> None:
     assert runner.prune(0, time.time() + 10) == 1
     assert runner.status("busy").phase is PodPhase.RUNNING
     runner.stop("busy")
+
+
+def test_an_end_tells_what_was_used_and_which_start_it_was(runner: LocalPodRunner) -> None:
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10**7))'])"
+    attempts = set()
+    for _ in range(2):
+        runner.start(PodSpec("pod", [sys.executable, "-c", busy]))
+        wait_for(runner, "pod", PodPhase.SUCCEEDED)
+        status = runner.status("pod")
+        assert status.usage is not None and status.usage.cpu_seconds is not None and status.usage.peak_bytes is not None
+        assert status.usage.seconds > 0 and status.usage.cpu_seconds > 0.05 and status.usage.peak_bytes > 10**6
+        assert not status.stopped and status.oom_kills == 0
+        attempts.add(status.attempt)
+    assert len(attempts) == 2 and "" not in attempts

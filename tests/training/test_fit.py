@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from include.failures.adjust import Adjustment
 from include.families.compliance_qa.runtime import RetrievalRuntime
 from include.serving.package import fetch, verify
 from tests.training.conftest import Steps, alive, children, small_spec, wait_for
@@ -65,6 +66,9 @@ def test_two_processes_train_resume_after_kills_and_agree_with_an_undisturbed_ru
     assert resumed["steps"] == 120
     assert resumed["metrics"] == undisturbed["metrics"]
     assert resumed["digest"] == undisturbed["digest"]  # to the last bit
+    assert undisturbed["work_lost"] == {"tries": 0, "steps": 0, "seconds": 0.0}
+    assert resumed["work_lost"]["tries"] == 3
+    assert resumed["work_lost"]["steps"] <= 2 * 7  # two kills, of an interval each at most; SIGTERM loses nothing
     assert steps.checkpoints(document) == []
 
 
@@ -104,6 +108,26 @@ def _a_lost_result_costs_no_second_training(steps: Steps, document: object, dige
     assert process.returncode == 0, log
     assert "training was done by an earlier attempt" in log
     assert steps.outputs(document)["digest"] == digest  # type: ignore[arg-type]
+
+
+def test_a_training_that_ran_out_of_memory_goes_on_in_smaller_batches(steps: Steps) -> None:
+    spec = small_spec(trainer={"checkpoint_every_steps": 5})
+    document = steps.document("fit", spec)
+    process = steps.start(document)
+    wait_for(lambda: steps.checkpoints(document))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    document = document.model_copy(update={"adjustment": Adjustment(batch_divisor=2)})
+    steps.store.put(document.document_key, document.model_dump_json().encode())
+    outputs = steps.run(document)
+    assert outputs["resumed_from_step"] >= 5
+    assert 0 <= outputs["work_lost"]["steps"] < 5 and outputs["work_lost"]["tries"] == 1
+    assert outputs["steps"] == 24  # 12 an epoch, as with the batches that were asked for
+    assert outputs["adjusted"] == {
+        "batch_size": {"asked": 8, "used": 4},
+        "accumulate_grad_batches": {"asked": 1, "used": 2},
+    }
 
 
 def test_training_outlives_a_broken_mlflow(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
 
+from include.failures import pod_status
+from include.failures.classify import Evidence
 from include.pods.local import pod_name
 from include.spec.models import ResourcesSpec
 from include.steps.document import RunDocument
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Secret in the pod's namespace with the WINDTUNNEL_*, MLFLOW_* and AWS_* variables; the pod refers to it by name.
 ENV_SECRET = "windtunnel-env"
+_TAIL_LINES = 500
+_NOT_ENDED = frozenset({"Pending", "Running", "Unknown"})
 
 
 class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
@@ -54,14 +61,57 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
         return self._result(document)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
-        super().trigger_reentry(context, event)
-        return self._result(self.write_document(context))
+        document = self.write_document(context)
+        witnessed = None if event["status"] == "success" else self._witness(event)  # before the pod is cleaned up
+        try:
+            super().trigger_reentry(context, event)
+        except AirflowException as error:
+            attempt, evidence, usage = witnessed or self._witness(event)
+            if ((evidence.pod or {}).get("status") or {}).get("phase") in _NOT_ENDED:
+                with contextlib.suppress(ApiException):  # else it might start after all, beside the next try
+                    self.client.delete_namespaced_pod(event["name"], event["namespace"])
+            raise self.failure(self.settle(document, attempt, evidence, usage)) from error
+        return self._result(document)
 
     def _result(self, document: RunDocument) -> dict[str, Any]:
         result = self.read_result(document)
         if result is None:
-            raise self.failure(document, None)
+            pod = self.pod.metadata.uid if self.pod else document.fingerprint
+            raise self.failure(self.settle(document, str(pod), Evidence(exit_code=0)))
         return result
+
+    def _witness(self, event: dict[str, Any]) -> tuple[str, Evidence, dict[str, Any] | None]:
+        """The attempt's name, what is known about its end, and what it used."""
+        name, namespace, tail = event["name"], event["namespace"], list[str]()
+        pod: dict[str, Any] = {}  # it may be gone by now
+        with contextlib.suppress(ApiException):
+            pod = self._as_json(self.client.read_namespaced_pod(name, namespace))
+        with contextlib.suppress(ApiException):
+            log = self.client.read_namespaced_pod_log(
+                name, namespace, container=self.base_container_name, tail_lines=_TAIL_LINES
+            )
+            tail = str(log).splitlines()
+        events: list[dict[str, Any]] = []
+        with contextlib.suppress(ApiException):
+            found = self.client.list_namespaced_event(namespace, field_selector=f"involvedObject.name={name}")
+            events = [self._as_json(item) for item in found.items]
+        evidence = Evidence(
+            exit_code=pod_status.exit_code(pod, self.base_container_name),
+            log_tail=tail,
+            deleted=not pod,
+            timed_out=event["status"] == "timeout" and (pod.get("status") or {}).get("phase") != "Pending",
+            pod=pod,
+            events=events,
+            container=self.base_container_name,
+        )
+        seconds = pod_status.seconds(pod, self.base_container_name)
+        attempt = (pod.get("metadata") or {}).get("uid") or name
+        return str(attempt), evidence, None if seconds is None else {"seconds": seconds}
+
+    def _as_json(self, value: Any) -> dict[str, Any]:
+        """As the API gave it, not as the client's classes name things."""
+        record: dict[str, Any] = self.client.api_client.sanitize_for_serialization(value)
+        return record
 
     def _apply(self, resources: ResourcesSpec, document: RunDocument) -> None:
         self.image = resources.image

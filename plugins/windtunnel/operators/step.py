@@ -8,23 +8,28 @@ Airflow's worker died under them.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
-from include.pods.contract import ENDED_PHASES, PodPhase, PodSpec
+from include.failures.classify import Evidence
+from include.failures.policy import Action
+from include.failures.records import FailureRecord, adjustment_of, find_failure, read_failures, record_failure
+from include.pods.contract import ENDED_PHASES, PodPhase, PodSpec, PodStatus
 from include.pods.local import LocalPodRunner, pod_name
 from include.settings import Settings
 from include.steps.document import RunDocument, make_document
-from include.steps.entry import EXIT_FINAL
 from include.steps.fingerprint import code_version
-from include.store.objects import ObjectNotFound, open_store
+from include.store.objects import ObjectNotFound, ObjectStore, open_store
 from plugins.windtunnel.links import DataDocsLink
+from plugins.windtunnel.operators.failed import StepRetryPolicy, text_of, to_exception
 from plugins.windtunnel.runs import run_any_spec, run_name, run_params
 
 if TYPE_CHECKING:
@@ -41,6 +46,8 @@ STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "drift": ("include.monitoring", ("monitoring",)),
 }
 _POLL_SECONDS = 0.25
+
+logger = logging.getLogger(__name__)
 
 
 def pods() -> LocalPodRunner:
@@ -79,7 +86,10 @@ class StepMixin:
             slot=slot,
             context={"try_number": context["ti"].try_number, "reason": run_params(context).reason},
         )
-        open_store(settings.store_url).put(document.document_key, document.model_dump_json(indent=1).encode())
+        store = open_store(settings.store_url)
+        adjustment = adjustment_of(read_failures(store, document.output))
+        document = document.model_copy(update={"adjustment": adjustment})
+        store.put(document.document_key, document.model_dump_json(indent=1).encode())
         return document
 
     def command(self, document: RunDocument) -> list[str]:
@@ -89,25 +99,22 @@ class StepMixin:
 
     def read_result(self, document: RunDocument) -> dict[str, Any] | None:
         """The outputs of the finished step, None while there are none."""
-        try:
-            record = json.loads(open_store(Settings.from_env().store_url).get(document.result_key))
-        except ObjectNotFound:
-            return None
-        outputs: dict[str, Any] = record["outputs"]
-        return outputs
+        record = _read(open_store(Settings.from_env().store_url), document.result_key)
+        return None if record is None else dict(record["outputs"])
 
-    def failure(self, document: RunDocument, exit_code: int | None) -> AirflowException:
-        """The error that fits how the step ended: final errors are not tried again."""
-        try:
-            record = json.loads(open_store(Settings.from_env().store_url).get(document.error_key))
-            place = f"{record['where']}: " if record.get("where") else ""
-            advice = f" What to do: {record['hint']}" if record.get("hint") else ""
-            text = f"{self.step} failed: {place}{record['message']}{advice}"
-        except ObjectNotFound:
-            text = (
-                f"{self.step} ended with exit status {exit_code} and left no error; its log above has the last it said"
-            )
-        return AirflowFailException(text) if exit_code == EXIT_FINAL else AirflowException(text)
+    def settle(
+        self, document: RunDocument, attempt: str, evidence: Evidence, usage: dict[str, Any] | None = None
+    ) -> FailureRecord:
+        """Records how an attempt ended, and says so in the log."""
+        store = open_store(Settings.from_env().store_url)
+        evidence = replace(evidence, error=_read(store, document.error_key))
+        record = record_failure(store, document, attempt, evidence, at=datetime.now(UTC), usage=usage)
+        logger.error("%s", text_of(self.step, record))
+        return record
+
+    def failure(self, record: FailureRecord) -> AirflowException:
+        """What the task raises because of a bad end."""
+        return to_exception(self.step, record, datetime.now(UTC))
 
 
 class LocalStepOperator(StepMixin, BaseOperator):
@@ -139,23 +146,57 @@ class LocalStepOperator(StepMixin, BaseOperator):
                 document.fingerprint[:12],
             )
             return done
-        ti = context["ti"]
+        ti, runner = context["ti"], pods()
         self._pod = pod_name(self.dag_id, ti.run_id, self.task_id, ti.map_index, document.fingerprint[:12])
-        started = pods().start(PodSpec(self._pod, [sys.executable, *self.command(document)]))
+        document = self._look_back(context, document)
+        if runner.status(self._pod).phase is not PodPhase.RUNNING:
+            open_store(Settings.from_env().store_url).delete(document.error_key)
+        started = runner.start(PodSpec(self._pod, [sys.executable, *self.command(document)]))
         self.log.info("%s pod %s", "started" if started else "found running and attached to", self._pod)
-        code = self._follow(self._pod)
+        if not document.adjustment.is_none:
+            self.log.info("differs from what was asked for: %s", document.adjustment)
+        try:
+            status = self._follow(self._pod)
+        except AirflowTaskTimeout:
+            runner.stop(self._pod)
+            self._settle(document, runner.status(self._pod), timed_out=True)
+            raise
         result = self.read_result(document)
-        if code != 0 or result is None:
-            raise self.failure(document, code)
+        if status.phase is not PodPhase.SUCCEEDED or result is None:
+            raise self.failure(self._settle(document, status))
         return result
+
+    def _look_back(self, context: Context, document: RunDocument) -> RunDocument:
+        """Records a bad end that nobody saw because Airflow's worker died, too; the document of what is to be done."""
+        assert self._pod is not None
+        store, status = open_store(Settings.from_env().store_url), pods().status(self._pod)
+        if status.phase not in (PodPhase.FAILED, PodPhase.LOST):
+            return document
+        if find_failure(store, document.output, status.attempt) is None:
+            record = self._settle(document, status)
+            if record.action is Action.FAIL:
+                raise self.failure(record)
+        return self.write_document(context)
+
+    def _settle(self, document: RunDocument, status: PodStatus, timed_out: bool = False) -> FailureRecord:
+        assert self._pod is not None
+        evidence = Evidence(
+            exit_code=status.exit_code,
+            log_tail=pods().tail(self._pod),
+            lost=status.phase is PodPhase.LOST,
+            deleted=status.stopped,
+            timed_out=timed_out,
+            oom_kills=status.oom_kills,
+        )
+        return self.settle(document, status.attempt, evidence, asdict(status.usage) if status.usage else None)
 
     def on_kill(self) -> None:
         if self._pod:
             self.log.warning("stopping pod %s", self._pod)
             pods().stop(self._pod)
 
-    def _follow(self, name: str) -> int | None:
-        """Streams the pod's log until it ends; returns its exit status (None: it was lost)."""
+    def _follow(self, name: str) -> PodStatus:
+        """Streams the pod's log until it ends; returns how it ended."""
         runner, offset, rest = pods(), 0, b""
         while True:
             status = runner.status(name)
@@ -169,8 +210,17 @@ class LocalStepOperator(StepMixin, BaseOperator):
                     self.log.info("%s", rest.decode("utf-8", "replace"))
                 if status.phase is PodPhase.LOST:
                     self.log.error("pod %s ended without an exit status: it was killed from outside", name)
-                return status.exit_code
+                return status
             time.sleep(_POLL_SECONDS)
+
+
+def _read(store: ObjectStore, key: str) -> dict[str, Any] | None:
+    """The JSON object under `key`; None where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(store.get(key))
+    except ObjectNotFound:
+        return None
+    return found
 
 
 def step_class() -> type[BaseOperator]:
@@ -184,4 +234,9 @@ def step_class() -> type[BaseOperator]:
 
 def step_defaults(timeout_minutes: int, pool: str) -> dict[str, Any]:
     """Arguments that every step task shares. Each output is an XCom of its own, so that tasks take what they need."""
-    return {"execution_timeout": timedelta(minutes=timeout_minutes), "pool": pool, "multiple_outputs": True}
+    return {
+        "execution_timeout": timedelta(minutes=timeout_minutes),
+        "pool": pool,
+        "multiple_outputs": True,
+        "retry_policy": StepRetryPolicy(),
+    }
