@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from benchmarks.harness import Figure, machine, replace_between_markers, table
 from include.settings import PROJECT_ROOT
 
-NAMES = ("parse", "orchestration", "ingest", "training", "serving", "retrieval")
+NAMES = ("parse", "orchestration", "ingest", "experiments", "training", "serving", "retrieval")
 README = PROJECT_ROOT / "README.md"
 
 
