@@ -147,7 +147,12 @@ def _add_records(
     data = commands.add_parser("data", help="dataset versions")
     parts = data.add_subparsers(metavar="WHAT", required=True)
     versions = parts.add_parser("versions", help="published dataset versions", parents=[family, common])
-    versions.set_defaults(run="include.cli.records:dataset_versions")
+    versions.set_defaults(run="include.cli.datasets:versions")
+    diff = parts.add_parser("diff", help="what differs between two dataset versions", parents=[common])
+    diff.set_defaults(run="include.cli.datasets:diff")
+    diff.add_argument("family", metavar="FAMILY")
+    diff.add_argument("before", metavar="V1")
+    diff.add_argument("after", metavar="V2")
 
 
 def _add_release(release: argparse.ArgumentParser) -> None:

@@ -80,32 +80,3 @@ def brief(record: Mapping[str, Any], limit: int = 160) -> str:
             parts.append(f"{key} {value}")
     text = ", ".join(parts)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def dataset_versions(arguments: argparse.Namespace, out: Output) -> int:
-    """Published dataset versions, the newest first."""
-    from include.data.datasets import list_versions, read_manifest
-    from include.store.objects import open_store
-
-    family, settings = chosen_family(arguments.family), live_settings()
-    store = open_store(settings.store_url)
-    found = [(entry, read_manifest(store, entry)) for entry in list_versions(settings, family)]
-    if out.as_json:
-        out.document(
-            [{"published_at": entry.published_at, **manifest.model_dump(mode="json")} for entry, manifest in found]
-        )
-        return 0
-    rows = [
-        (
-            entry.version,
-            f"{entry.published_at:%Y-%m-%d %H:%M}",
-            ", ".join(f"{name} {table.rows}" for name, table in manifest.tables.items()),
-            len(manifest.deliveries),
-            f"{manifest.change.level.value}: {manifest.change.reason}",
-            manifest.digest[:12],
-        )
-        for entry, manifest in found
-    ]
-    columns = ["version", "published", "rows", "deliveries", "change", "digest"]
-    out.table(columns, rows, empty=f"{family} has no dataset version yet")
-    return 0

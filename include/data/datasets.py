@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,6 +69,12 @@ class Dataset:
             known = ", ".join(["train", "validation", *marks_in_order(division.kind, division.folds)])
             raise UserError(f"the dataset has no split {split!r}", hint=f"it has {known}") from None
         return rows.filter(pc.is_in(rows.column(SPLIT), pa.array(sorted(marks))))
+
+    def columns(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """These columns of a table as they are stored, in no particular order; nothing else is read or kept."""
+        table = self.manifest.tables[name]
+        deliveries = {delivery.delivery for delivery in self.manifest.deliveries}
+        return DeltaTables(self._store).read(table.location, table.delta_version, deliveries, columns)
 
     def _load(self, name: str) -> pa.Table:
         table = self.manifest.tables[name]
