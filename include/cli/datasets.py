@@ -73,10 +73,10 @@ def diff(arguments: argparse.Namespace, out: Output) -> int:
     """Schema, rows, distributions and slices of two versions beside each other."""
     from include.data.diff import diff_versions
     from include.families.contract import load_data_code
-    from include.spec import load_family
+    from include.spec import load_any_family
 
     family = chosen_family(arguments.family)
-    slices = load_data_code(load_family(family).code).slices()
+    slices = load_data_code(load_any_family(family).code).slices()
     found = diff_versions(live_settings(), family, arguments.before, arguments.after, slices)
     if out.as_json:
         document = found.model_dump(mode="json")

@@ -153,6 +153,10 @@ def _add_records(
     diff.add_argument("family", metavar="FAMILY")
     diff.add_argument("before", metavar="V1")
     diff.add_argument("after", metavar="V2")
+    quality = parts.add_parser("quality", help="how good the data is, and what to do about it", parents=[common])
+    quality.set_defaults(run="include.cli.quality:quality")
+    quality.add_argument("family", nargs="?", metavar="FAMILY", help="may be left out where there is only one")
+    quality.add_argument("version", nargs="?", metavar="VERSION", help="default: all versions beside each other")
 
 
 def _add_release(release: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from include.data.assignment import lay_over
 from include.data.catalogue import Catalogue, VersionEntry
 from include.data.manifest import SPLIT, Manifest
+from include.data.sieve import DIGEST
 from include.data.splits import marks_in_order, marks_of
 from include.errors import UserError
 from include.settings import Settings
@@ -75,6 +76,25 @@ class Dataset:
         table = self.manifest.tables[name]
         deliveries = {delivery.delivery for delivery in self.manifest.deliveries}
         return DeltaTables(self._store).read(table.location, table.delta_version, deliveries, columns)
+
+    def stream(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Like `columns`, batch by batch, in bounded memory."""
+        table = self.manifest.tables[name]
+        deliveries = {delivery.delivery for delivery in self.manifest.deliveries}
+        return DeltaTables(self._store).stream(table.location, table.delta_version, deliveries, columns)
+
+    def sample(self, name: str, columns: Sequence[str], most: int) -> pa.Table:
+        """These columns of about `most` rows, or of all where there are no more.
+
+        Rows are chosen by their digests, so that a row in the sample of one version is in that of another.
+        """
+        rows = self.manifest.tables[name].rows
+        if rows <= most:
+            return self.columns(name, columns)
+        below = f"{int(most / rows * (1 << 32)):08x}"
+        batches = self.stream(name, [*dict.fromkeys([*columns, DIGEST])])
+        kept = [batch.filter(pc.less(batch.column(DIGEST), below)) for batch in batches]
+        return pa.Table.from_batches(kept).select(list(columns))
 
     def _load(self, name: str) -> pa.Table:
         table = self.manifest.tables[name]

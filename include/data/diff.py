@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.data.checks import DIGEST
 from include.data.datasets import Dataset, open_dataset
 from include.data.distances import ColumnDistance, compare_columns
 from include.data.manifest import SPLIT, Manifest
 from include.data.records import Record
 from include.data.rows import value_counts
+from include.data.sieve import DIGEST
 from include.settings import Settings
 
-#: Rows of a column that are compared: every so-many-th by key, so that a large version takes no more time than a small.
+#: Rows of a column that are compared: a large version takes no more time than a small one.
 MAX_ROWS = 100_000
 SAMPLES = 10
 _NOT_COMPARED = frozenset({"source", "delivery", "delivered_on", DIGEST, SPLIT})
@@ -132,18 +132,9 @@ def _columns(old: Dataset, new: Dataset, name: str) -> dict[str, ColumnDistance]
     key = new.manifest.tables[name].key
     found = {}
     for column in sorted((left & right) - _NOT_COMPARED - {key}):
-        values = [_thinned(side.columns(name, [side.manifest.tables[name].key, column]), column) for side in (old, new)]
+        values = [side.sample(name, [column], MAX_ROWS)[column] for side in (old, new)]
         found[column] = compare_columns(*values)
     return found
-
-
-def _thinned(rows: pa.Table, column: str) -> pa.ChunkedArray:
-    """At most `MAX_ROWS` values, evenly over the rows in the order of their key."""
-    if rows.num_rows <= MAX_ROWS:
-        return rows[column]
-    ordered = rows.sort_by(rows.column_names[0])
-    step = -(-rows.num_rows // MAX_ROWS)
-    return ordered.take(pa.array(range(0, rows.num_rows, step)))[column]
 
 
 def _slices(old: Dataset, new: Dataset, slices: Mapping[str, str]) -> list[SliceDiff]:

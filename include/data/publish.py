@@ -20,6 +20,7 @@ from include.data.batches import open_parquet, row_groups
 from include.data.catalogue import Catalogue
 from include.data.manifest import SPLIT, Manifest, table_location
 from include.data.naming import name_version
+from include.data.quality_store import keep_quality
 from include.data.records import CheckedDelivery, Totals
 from include.data.sieve import DIGEST
 from include.data.sources import select_sources
@@ -49,6 +50,7 @@ def publish(context: StepContext) -> dict[str, Any]:
     _put_deliveries(context, tables, selection.origin, deliveries)
     published = name_version(context, tables, Catalogue(engine), selection, deliveries)
     _tell_ledger(Ledger(engine), published.manifest, document.run)
+    quality = keep_quality(context, published.manifest)
     return {
         "dataset_version": published.manifest.version,
         "dataset_digest": published.manifest.digest,
@@ -56,6 +58,7 @@ def publish(context: StepContext) -> dict[str, Any]:
         **Totals.of(now).model_dump(),
         "change": published.manifest.change.model_dump(mode="json"),
         "new": published.new,
+        **quality,
     }
 
 

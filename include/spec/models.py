@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from include.spec.base import Fraction, Name, SpecModel
 from include.spec.prepare import PrepareStep
+from include.spec.quality import QualitySpec
 from include.spec.sources import RESERVED, SAMPLE, SourceRole, SourceSpec
 from include.spec.splits import SplitSpec
 
@@ -385,6 +386,7 @@ class BaseFamilySpec(SpecModel):
     schedule: StartSpec
     data: DataSpec
     split: SplitSpec
+    quality: QualitySpec = QualitySpec()
     resources: ResourcesSpec = ResourcesSpec()
     retry: RetrySpec = RetrySpec()
 
@@ -392,6 +394,9 @@ class BaseFamilySpec(SpecModel):
     def _parts_agree(self) -> Self:
         if self.split.table not in self.data.tables:
             raise ValueError(f"split.table {self.split.table!r} is not among data.tables {sorted(self.data.tables)}")
+        for place in (place for rule in self.quality.coverage for place in (rule.of, rule.by)):
+            if place.partition(".")[0] not in self.data.tables:
+                raise ValueError(f"quality.coverage {place!r} is of no table among {sorted(self.data.tables)}")
         return self
 
 

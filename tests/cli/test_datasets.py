@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from include.cli.datasets import diff as diff_command  # noqa: F401 - the command that is called below
 from tests.cli.conftest import Result
 from tests.data.conftest import FAMILY, ask
 from tests.lineage.conftest import Life, life, lived  # noqa: F401
@@ -38,18 +37,17 @@ class TestVersions:
 class TestDiff:
     def test_rows_by_key_columns_and_slices(self, windtunnel: Windtunnel, life: Life) -> None:  # noqa: F811
         life.source.add("2026-10-12", {"AA": [f"Rule {n} of AA." for n in range(5)]}, [ask(3, answer="New."), ask(99)])
-        life.pipeline.run("corrected")
-        made = windtunnel("data", "diff", FAMILY, "2.0.0", "2.0.2", "--json")
-        found = made.json if made.code == 0 else windtunnel("data", "diff", FAMILY, "2.0.0", "2.1.0", "--json").json
+        version = life.pipeline.run("corrected")["dataset_version"]
+        found = windtunnel("data", "diff", FAMILY, "2.0.0", version, "--json").json
         rows = found["rows"]["questions"]
-        assert (rows["before"], rows["after"]) == (16, 9)
-        assert (rows["added"], rows["removed"], rows["changed"]) == (2, 9, 1)
+        assert (rows["before"], rows["after"]) == (16, 10)
+        assert (rows["added"], rows["removed"], rows["changed"]) == (2, 8, 1)
         assert rows["samples"]["changed"] == ["q-003"] and rows["samples"]["added"] == ["q-070", "q-099"]
         assert found["schema"] == {"added": {}, "removed": {}}
         assert found["columns"]["questions"]["answer"]["distance"] > 0
         assert "question_id" not in found["columns"]["questions"]
         slices = {entry["value"]: (entry["before"], entry["after"]) for entry in found["slices"]}
-        assert slices == {"AA": (10, 3), "CC": (6, 6)}
+        assert slices == {"AA": (10, 4), "CC": (6, 6)}
 
     def test_a_version_and_itself(self, windtunnel: Windtunnel, life: Life) -> None:  # noqa: F811
         found = windtunnel("data", "diff", FAMILY, "2.0.0", "2.0.0", "--json").json
@@ -67,3 +65,22 @@ class TestDiff:
     def test_an_unknown_version_is_told(self, windtunnel: Windtunnel, life: Life) -> None:  # noqa: F811
         result = windtunnel("data", "diff", FAMILY, "1.0.0", "9.9.9")
         assert result.code == 2 and "'9.9.9'" in result.err
+
+
+class TestQuality:
+    def test_versions_beside_each_other_and_one_in_full(self, windtunnel: Windtunnel, life: Life) -> None:  # noqa: F811
+        newest, _, first = windtunnel("data", "quality", FAMILY, "--json").json
+        assert (newest["version"], first["version"]) == ("2.0.1", "1.0.0")
+        assert first["validation_rate"] == pytest.approx(21 / 26)
+        assert first["alerts"][0]["metric"] == "validation_rate"
+        shown = windtunnel("data", "quality", FAMILY, "2.0.0").out
+        for words in ("validation rate", "n/a", "what to do: most often:", "evenness of document_id"):
+            assert words in shown
+        assert "84.2%" in windtunnel("data", "quality", FAMILY).out
+
+    def test_a_version_that_was_not_measured_is_told(self, windtunnel: Windtunnel, life: Life) -> None:  # noqa: F811
+        result = windtunnel("data", "quality", FAMILY, "7.0.0")
+        assert result.code == 2 and "measured: 1.0.0, 2.0.0, 2.0.1" in result.err
+
+    def test_none_yet(self, windtunnel: Windtunnel) -> None:
+        assert "was measured yet" in windtunnel("data", "quality", FAMILY).out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.data.distances import (
@@ -89,11 +89,13 @@ class TestColumns:
         found = compare_columns(pa.chunked_array([pa.array([1, 2])]), pa.chunked_array([pa.array(["1", "2"])]))
         assert (found.kind, found.distance) == (ColumnKind.CATEGORY, 0.0)
 
+    @settings(deadline=None)
     @given(st.lists(st.floats() | st.none(), max_size=20), st.lists(st.floats() | st.none(), max_size=20))
     def test_any_numbers(self, before: list[float | None], after: list[float | None]) -> None:
         found = compare(before, after, pa.float64())
         assert found.distance is None or found.distance >= 0
 
+    @settings(deadline=None)
     @given(st.lists(st.text(), max_size=20), st.lists(st.text(), max_size=20))
     def test_any_texts(self, before: list[str], after: list[str]) -> None:
         clean = [[text.encode("utf-8", "replace").decode() for text in side] for side in (before, after)]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ingest": ("include.data", ("data",)),
     "validate": ("include.data", ("data",)),
-    "publish": ("include.data", ("data", "split")),
+    "publish": ("include.data", ("data", "split", "quality")),
     "sweep": ("include.training", ("code", "split", "model", "hyperparameters", "trainer", "sweep")),
     "fit": ("include.training", ("code", "split", "model", "hyperparameters", "trainer")),
     "evaluate": ("include.evaluation", ("code", "split", "model", "evaluation")),
