@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -58,11 +58,13 @@ def make_check(
     delivery: IngestedDelivery,
     known: Known,
     progress: Callable[[int], None] = lambda rows: None,
+    earlier: Sequence[DeliveryCheck] = (),
 ) -> DeliveryCheck:
     """Checks a raw batch against what is `known` of earlier deliveries, and stores the outcome under `prefix`.
 
     Args:
         progress: Told after every piece how many rows were checked.
+        earlier: Checks of earlier deliveries that passed, oldest first.
 
     Raises:
         CheckError: The temporary folder is full.
@@ -71,7 +73,7 @@ def make_check(
     waivers = Waivers.of(store, delivery, binding_reasons(suite))
     try:
         with tempfile.TemporaryDirectory(prefix="windtunnel-check-") as folder:
-            with Sieve(store, prefix, spec, suite, delivery, known, waivers, Path(folder), progress) as sieve:
+            with Sieve(store, prefix, spec, suite, delivery, known, waivers, Path(folder), progress, earlier) as sieve:
                 tables = {table: sieve.divide(table, schemas[table]) for table in suite.TABLES}
             for path in sorted(Path(folder).iterdir()):
                 store.upload(f"{prefix}/{path.name}", path)

@@ -78,6 +78,41 @@ class ExpectationCount(Record):
         return self.model_copy(update={**update, "samples": [*self.samples, *other.samples][:SAMPLES]})
 
 
+class ClassifierScore(Record):
+    """Area under the ROC curve on held-out pairs, with its 95% interval."""
+
+    auc: float
+    low: float
+    high: float
+
+
+class PairReport(Record):
+    """How the validation of question and answer pairs went (see `include.data.qa`), and how well its classifiers do.
+
+    Attributes:
+        judged: Pairs that were judged: none where there were fewer than `needed` to learn from.
+        without_answer: Rows that have no answer to judge.
+        released: Pairs that are not judged because people did.
+        uncertain: Judged pairs that wait for people; `bad` are those that went to quarantine for good.
+        trained_on: Pairs that the classifiers learnt from, earlier deliveries included.
+        classifiers: Name of a validator or classifier -> how well it tells sound from corrupted pairs.
+        sound_passed: Share of the pairs of the training that are judged sound, each by models that have not seen it.
+        caught: Kind of corruption -> share of the corrupted copies that are not; `corrupted` says of how many.
+    """
+
+    judged: int = 0
+    without_answer: int = 0
+    released: int = 0
+    needed: int = 0
+    uncertain: int = 0
+    bad: int = 0
+    trained_on: int = 0
+    classifiers: dict[str, ClassifierScore] = {}
+    sound_passed: float = 0.0
+    caught: dict[str, float] = {}
+    corrupted: dict[str, int] = {}
+
+
 class TableCheck(Record):
     """What became of one table of a delivery.
 
@@ -90,6 +125,7 @@ class TableCheck(Record):
         samples: Reason -> places of the first few rows.
         prepared: Step of `data.prepare` -> rows that it changed.
         waived: Reason -> clean rows that have it and that a person released in spite of it.
+        pairs: Of the validation of pairs, where the spec asks for it.
         clean_key: Key of the clean rows (Parquet).
         content: sha256 (hex) of the clean rows, whatever their order.
         expectations: Every expectation with its counts.
@@ -106,6 +142,7 @@ class TableCheck(Record):
     expectations: list[ExpectationCount] = []
     waived: dict[str, int] = {}
     prepared: dict[str, int] = {}
+    pairs: PairReport | None = None
 
     @property
     def counts(self) -> RowCounts:

@@ -132,6 +132,10 @@ class Waivers:
         waived = self._waived.get((table, place), frozenset())
         return [name for name in reasons if name not in waived], [name for name in reasons if name in waived]
 
+    def waives(self, table: str, place: str, reasons: Collection[str]) -> list[str]:
+        """Those of `reasons` that are waived for a row."""
+        return sorted(self._waived.get((table, place), frozenset()) & set(reasons))
+
 
 def released_rows(store: ObjectStore, releases: Collection[Release], delivery: str) -> Iterator[ReleasedRow]:
     """The rows that were released from the quarantine of `delivery`."""

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from include.data.batches import PLACE, PROBLEMS, ParquetSink, raw_schema, stream_batch
 from include.data.marks import SIZE, Marks, SortedMarks, repeated
 from include.data.prepare.rows import Preparation
-from include.data.records import SAMPLES, ExpectationCount, IngestedDelivery, TableCheck
+from include.data.qa.gate import PairGate
+from include.data.records import SAMPLES, DeliveryCheck, ExpectationCount, IngestedDelivery, TableCheck
 from include.data.released import Waivers, is_release
 from include.data.rows import content_digest, describe_schema, digest_column, key_marks, row_json, row_marks
 from include.expectations.known import Known
@@ -94,6 +95,13 @@ class _Verdicts:
     def add(self, number: int, reason: str, detail: str) -> None:
         self.reasons[number], self.details[number] = [reason], detail
 
+    def add_pairs(self, found: Mapping[int, tuple[str, str]], waived: Mapping[int, list[str]]) -> None:
+        """What the validation of pairs says of rows that are not in `reasons`."""
+        for number, (reason, detail) in found.items():
+            self.add(number, reason, detail)
+        for number, reasons in waived.items():
+            self.waived.setdefault(number, []).extend(reasons)
+
 
 class Sieve:
     """One delivery on its way into clean and quarantined rows; the files of both grow in `folder`.
@@ -102,6 +110,7 @@ class Sieve:
         prefix: Where the files will lie in the object store.
         known: Clean rows of earlier deliveries; it is looked at and not added to.
         progress: Told after every piece how many rows were checked.
+        earlier: Checks of earlier deliveries that passed, oldest first.
     """
 
     def __init__(
@@ -115,9 +124,11 @@ class Sieve:
         waivers: Waivers,
         folder: Path,
         progress: Callable[[int], None],
+        earlier: Sequence[DeliveryCheck],
     ) -> None:
         self._store, self._prefix, self._spec, self._suite = store, prefix, spec, suite
         self._delivery, self._waivers, self._folder, self._progress = delivery, waivers, folder, progress
+        self._earlier = earlier
         self._known = Known(known)  # earlier deliveries, and every clean row of this one so far
         self._whole = Known(known)  # earlier deliveries, and the tables of this one that are done
         self._quarantine = ParquetSink(folder / "quarantine.parquet", QUARANTINE_SCHEMA)
@@ -136,6 +147,7 @@ class Sieve:
         tally, pieces = _Tally(), stream_batch(self._store, self._delivery.batch_key, table)
         raw, preparation = schema, Preparation(self._spec, table, schema)
         schema = preparation.schema
+        pairs = self._pair_gate(table)
         clean_schema = schema.append(pa.field(DIGEST, pa.string()))
         with SortedMarks() as content, ParquetSink(self._folder / f"{table}.parquet", clean_schema) as clean:
             for delivered in _at_least_one(pieces, raw_schema(raw)):
@@ -144,6 +156,8 @@ class Sieve:
                 verdicts = self._judge(table, schema, piece, tally)
                 for number, (step, why) in prepared.unfit.items():
                     verdicts.add(number, step, why)
+                if pairs:
+                    verdicts.add_pairs(*pairs.judge(piece, verdicts.reasons))
                 marks = self._keep(table, schema, piece, verdicts, tally, clean)
                 content.add(marks)
                 self._to_quarantine(tally, _quarantined(table, self._key(table), raw, delivered, verdicts, preparation))
@@ -165,7 +179,24 @@ class Sieve:
                 expectations=tally.expectations,
                 waived=dict(sorted(tally.waived.items())),
                 prepared=dict(sorted(preparation.changed.items())),
+                pairs=pairs.report() if pairs else None,
             )
+
+    def _pair_gate(self, table: str) -> PairGate | None:
+        """What judges question and answer pairs, for the table that has them; the table of passages comes before."""
+        qa = self._spec.data.qa
+        if qa is None or qa.table != table:
+            return None
+        return PairGate(
+            self._store,
+            qa,
+            self._key(table),
+            self._key(qa.passages),
+            self._folder / f"{qa.passages}.parquet",
+            self._delivery.batch_key,
+            self._earlier,
+            self._waivers,
+        )
 
     def _judge(self, table: str, schema: pa.Schema, piece: pa.RecordBatch, tally: _Tally) -> _Verdicts:
         """What the suite, the waivers and the schema say of the rows of a piece."""

@@ -18,7 +18,7 @@ from typing import Any
 from include.data.checks import load_check, load_keys, make_check
 from include.data.records import CheckedDelivery, DeliveryCheck, IngestedDelivery, TableCheck, Totals
 from include.errors import DataError
-from include.expectations.docs import render
+from include.expectations.docs import describe, render
 from include.expectations.known import Known
 from include.expectations.suites import load_suite
 from include.families.contract import load_data_code
@@ -84,7 +84,8 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
             def progress(rows: int, number: int = number, delivery: IngestedDelivery = delivery) -> None:
                 context.progress(number, len(deliveries), "deliveries", delivery=delivery.delivery, rows=rows)
 
-            check = make_check(context.store, prefix, spec, code.schemas(), suite, delivery, known, progress)
+            earlier = [entry.check for entry in checked if entry.check.passed]
+            check = make_check(context.store, prefix, spec, code.schemas(), suite, delivery, known, progress, earlier)
         checked.append(_Checked(delivery, check, f"{prefix}/check.json"))
         _tell(delivery, check)
     context.progress(len(deliveries), len(deliveries), "deliveries", force=True)
@@ -98,6 +99,8 @@ def _tell(delivery: IngestedDelivery, check: DeliveryCheck) -> None:
         flush=True,
     )
     for name, table in check.tables.items():
+        if table.pairs:
+            print(f"  pairs of {name}: {describe(table.pairs)}", flush=True)
         for count in table.expectations:
             if count.warns and count.failed:
                 print(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from include.data.records import DeliveryCheck, ExpectationCount, TableCheck
+from include.data.records import DeliveryCheck, ExpectationCount, PairReport, TableCheck
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -63,7 +63,7 @@ def _table(name: str, table: TableCheck) -> str:
     head = (
         "<tr><th>reason</th><th>expectation</th><th class=n>rows</th><th class=n>failed</th><th>for example</th></tr>"
     )
-    return f"{heading}<table>{head}{lines}</table>{_waived(table)}"
+    return f"{heading}<table>{head}{lines}</table>{_waived(table)}{_pairs(table.pairs)}"
 
 
 def _waived(table: TableCheck) -> str:
@@ -85,3 +85,36 @@ def _failed(count: ExpectationCount) -> str:
 
 def _state(good: bool, yes: str, no: str) -> str:
     return f'<span class="{"ok" if good else "bad"}">{escape(yes if good else no)}</span>'
+
+
+def describe(pairs: PairReport) -> str:
+    """The validation of pairs in a sentence."""
+    unjudged = f"{pairs.without_answer} without an answer, {pairs.released} released by people"
+    if pairs.needed:
+        return f"none judged, as there are fewer than {pairs.needed} to learn from; {unjudged}"
+    return f"{pairs.judged} judged, {pairs.uncertain} wait for people, {pairs.bad} are bad; {unjudged}"
+
+
+def _pairs(pairs: PairReport | None) -> str:
+    if pairs is None:
+        return ""
+    heading = f"<h4>Question and answer pairs</h4><p>{escape(describe(pairs))}.</p>"
+    if pairs.needed:
+        return heading
+    scores = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td class=n>{score.auc:.3f}</td>"
+        f"<td class=n>{score.low:.3f} to {score.high:.3f}</td></tr>"
+        for name, score in pairs.classifiers.items()
+    )
+    caught = "".join(
+        f"<tr><td><code>{escape(kind)}</code></td><td class=n>{pairs.corrupted[kind]}</td>"
+        f"<td class=n>{share:.1%}</td></tr>"
+        for kind, share in pairs.caught.items()
+    )
+    return (
+        f"{heading}<p>Learnt from {pairs.trained_on} pairs and corrupted copies of them. On pairs that the models have "
+        f"not seen, {pairs.sound_passed:.1%} of those that came in pass.</p>"
+        "<table><tr><th>validator or classifier</th><th class=n>area under the ROC curve</th>"
+        f"<th class=n>95% interval</th></tr>{scores}</table>"
+        f"<table><tr><th>corruption</th><th class=n>copies</th><th class=n>caught</th></tr>{caught}</table>"
+    )

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.spec.base import Fraction, Name, SpecModel
+from include.spec.pairs import QaSpec
 from include.spec.prepare import PrepareStep
 from include.spec.quality import QualitySpec
 from include.spec.sources import RESERVED, SAMPLE, SourceRole, SourceSpec
@@ -65,6 +66,7 @@ class DataSpec(SpecModel):
         suite: Name of the expectation suite in `include/expectations`.
         max_row_bytes: A longer raw record is quarantined unread.
         prepare: What rows go through before the suite sees them, in this order; see `include.spec.prepare`.
+        qa: How question and answer pairs are validated; None for data without such pairs.
     """
 
     sources: dict[Name, SourceSpec] = Field(
@@ -74,6 +76,7 @@ class DataSpec(SpecModel):
     tables: dict[Name, TableSpec] = Field(min_length=1)
     max_row_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     prepare: list[PrepareStep] = []
+    qa: QaSpec | None = None
 
     @field_validator("sources")
     @classmethod
@@ -82,6 +85,13 @@ class DataSpec(SpecModel):
             if name in RESERVED or len(name) > 40:
                 raise ValueError(f"a source cannot be named {name!r}: too long, or a name that the platform uses")
         return sources
+
+    @model_validator(mode="after")
+    def _pairs_are_known(self) -> DataSpec:
+        for table in (self.qa.table, self.qa.passages) if self.qa else ():
+            if table not in self.tables:
+                raise ValueError(f"qa: the table {table!r} is not among tables {sorted(self.tables)}")
+        return self
 
     @model_validator(mode="after")
     def _tables_are_known(self) -> DataSpec:
