@@ -52,7 +52,8 @@ def test_what_is_only_odd_is_counted_and_stays(check: Check) -> None:
 def test_a_client_who_is_in_order_passes(check: Check) -> None:
     late = {name: 7 - month for month, name in enumerate(STATUSES, 1)}  # a delay that grows month by month
     idle = dict.fromkeys(STATUSES, -2)  # not documented, and usual
-    assert check("market_prediction", "clients", [GOOD, GOOD | late, GOOD | idle]) == ([[], [], []], {})
+    paid = {"bill_amount_2": 4_000, "paid_amount_2": 6_000}  # a bill that shrank by what was paid
+    assert check("market_prediction", "clients", [GOOD, GOOD | late, GOOD | idle, GOOD | paid]) == ([[]] * 4, {})
 
 
 def test_a_row_without_a_value_is_left_to_the_gate(check: Check) -> None:
