@@ -144,7 +144,7 @@ def _add_records(
     show.add_argument("--source", metavar="ID", help="where several sources have a delivery of this name")
     show.add_argument("--export", metavar="FILE", help="write the rows as JSON lines, to be mended and released")
     _add_release(parts.add_parser("release", help="take rows out, as they are or mended", parents=[common]))
-    data = commands.add_parser("data", help="dataset versions")
+    data = commands.add_parser("data", help="ingest data; dataset versions")
     parts = data.add_subparsers(metavar="WHAT", required=True)
     versions = parts.add_parser("versions", help="published dataset versions", parents=[family, common])
     versions.set_defaults(run="include.cli.datasets:versions")
@@ -157,6 +157,13 @@ def _add_records(
     quality.set_defaults(run="include.cli.quality:quality")
     quality.add_argument("family", nargs="?", metavar="FAMILY", help="may be left out where there is only one")
     quality.add_argument("version", nargs="?", metavar="VERSION", help="default: all versions beside each other")
+    ingest = parts.add_parser(
+        "ingest", help="ingest, validate and publish now, without Airflow", parents=[family, common]
+    )
+    ingest.set_defaults(run="include.cli.ingest:ingest")
+    ingest.add_argument("--source", metavar="NAME", help="one declared source, or another folder or URL instead of all")
+    ingest.add_argument("--interval", nargs=2, metavar=("A", "B"), help="deliveries of the days from A to before B")
+    ingest.add_argument("--profile", help="profile of the spec")
 
 
 def _add_release(release: argparse.ArgumentParser) -> None:

@@ -65,6 +65,7 @@ class Catalogue:
         """Delivery -> tag -> digest of the content that it stands for; see `note_tag`."""
         table = schema.delivery_tags
         query = select(table).where(table.c.family == family, table.c.source == source, table.c.mark == mark)
+        query = query.order_by(table.c.id)
         found: dict[str, dict[str, str]] = {}
         with self._engine.connect() as connection:
             for row in connection.execute(query):

@@ -31,6 +31,7 @@ def table_records(
     max_row_bytes: int,
     max_file_bytes: int = MAX_FILE_BYTES,
     form: FileFormat | None = None,
+    from_text: bool | None = None,
     columns: Mapping[str, str] | None = None,
     csv: CsvSpec | None = None,
 ) -> Iterator[RawRecord]:
@@ -43,6 +44,7 @@ def table_records(
         place: The file's name for people; a record's place is `place:line`.
         schema: The table's columns; one that is not nullable must have a value.
         form: Format of the file; None goes by the ending of its name.
+        from_text: Whether numbers, dates and lists come as text; None goes by the format.
         columns: Column -> name in the file, where they differ.
         csv: How a CSV file is written.
 
@@ -54,8 +56,8 @@ def table_records(
     if form is None:
         raise UserError(f"the format of {path.name!r} is not known", where=str(path), hint="name it in the spec")
     csv = csv or CsvSpec()
-    is_text = form is FileFormat.CSV
-    mapping = TableMapping(schema, columns or {}, frozenset(csv.nulls) if is_text else frozenset(), is_text)
+    nulls = frozenset(csv.nulls) if form is FileFormat.CSV else frozenset[str]()
+    mapping = TableMapping(schema, columns or {}, nulls, form is FileFormat.CSV if from_text is None else from_text)
     records = mapped_records(parsed_file(path, form, max_row_bytes, max_file_bytes, csv), mapping)
     for record in require_usable(path, records, may_be_empty=True):
         at = place_of(place, form, record.number)

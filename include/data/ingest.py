@@ -169,7 +169,7 @@ class _Reader:
             self._watermark,
             self._ref.own_names(self._tags),
         )
-        with open_place(self._ref, self._code) as place:
+        with open_place(self._ref, self._code, self._context.document.spec.data.tables) as place:
             for offer in place.offers(window):
                 if self._interval.ended_before(offer.delivered_on):
                     continue

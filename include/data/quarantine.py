@@ -52,7 +52,7 @@ class QuarantinedRow:
 def list_quarantine(store: ObjectStore, family: str) -> list[QuarantinedDelivery]:
     """Every delivery of a family whose newest check put rows into quarantine, oldest delivery first."""
     found: list[QuarantinedDelivery] = []
-    for source, check in _newest_checks(store, family):
+    for source, check in newest_checks(store, family):
         reasons: Counter[str] = Counter()
         for table in check.tables.values():
             reasons.update(table.reasons)
@@ -105,7 +105,7 @@ def quarantined_rows(store: ObjectStore, key: str, reason: str | None = None) ->
             )
 
 
-def _newest_checks(store: ObjectStore, family: str) -> list[tuple[str, DeliveryCheck]]:
+def newest_checks(store: ObjectStore, family: str) -> list[tuple[str, DeliveryCheck]]:
     """(source, check): the newest of every delivery. Other code or other earlier deliveries make another check."""
     newest: dict[tuple[str, str], DeliveryCheck] = {}
     for key in store.keys(f"checked/{family}/"):

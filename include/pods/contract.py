@@ -36,11 +36,13 @@ class PodSpec:
         name: Unique and the same for every attempt at the same work, so that a retry finds what is running.
         command: Program and arguments.
         env: Variables added to the environment. No secrets: they are written down beside the log.
+        secrets: More variables, which are handed to the process and never written down.
     """
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

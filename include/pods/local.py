@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from include.pods.contract import ENDED_PHASES, PodError, PodPhase, PodSpec, PodStatus, PodUsage
@@ -58,7 +58,7 @@ class LocalPodRunner:
                     "attempt": uuid.uuid4().hex,
                 }
                 (folder / SPEC_FILE).write_text(json.dumps(record, indent=1))
-                self._launch(folder)
+                self._launch(folder, spec.secrets)
         except OSError as error:
             hint = "check that the folder is writable and the disk is not full"
             raise PodError(f"cannot start pod {spec.name}: {error}", where=str(folder), hint=hint) from error
@@ -155,10 +155,11 @@ class LocalPodRunner:
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder / LOG_FILE, folder / "log.previous")
 
-    def _launch(self, folder: Path) -> None:
+    def _launch(self, folder: Path, secrets: Mapping[str, str]) -> None:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "include.pods.supervisor", str(folder)],
             cwd=PROJECT_ROOT,
+            env={**os.environ, **secrets},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

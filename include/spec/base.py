@@ -13,4 +13,5 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class SpecModel(BaseModel):
     """Base of all parts of a spec: immutable, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What was given is not repeated in errors: it may hold a secret that does not belong there.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

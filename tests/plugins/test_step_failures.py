@@ -73,7 +73,8 @@ def fit(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(STEP)
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).resolve().parents[2]}:{package.parent}")
-    monkeypatch.setitem(step_module.STEPS, "fit", ("scripted", ("trainer",)))
+    monkeypatch.setitem(step_module.PACKAGES, "fit", "scripted")
+    monkeypatch.setitem(step_module.SPEC_PARTS, "fit", ("trainer",))
 
     def make(how: str, run_id: str = "manual__1", **inputs: Any) -> tuple[LocalStepOperator, dict[str, Any]]:
         with DAG("train__x"):

@@ -50,7 +50,8 @@ def run_step(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (package / "__main__.py").write_text(PACKAGE)
     root = Path(__file__).resolve().parents[2]
     monkeypatch.setenv("PYTHONPATH", f"{root}:{package.parent}")
-    monkeypatch.setitem(step_module.STEPS, "scripted", ("scripted", ("model",)))
+    monkeypatch.setitem(step_module.PACKAGES, "scripted", "scripted")
+    monkeypatch.setitem(step_module.SPEC_PARTS, "scripted", ("model",))
 
     def make(inputs: dict[str, Any], run_id: str = "manual__1") -> tuple[LocalStepOperator, dict[str, Any]]:
         with DAG("train__x"):

@@ -73,7 +73,7 @@ class DeclaredFiles:
             found = True
             if self._counts(file.name):
                 day = date_in(file.name)
-                name = day.isoformat() if day else _slug(file.name)
+                name = day.isoformat() if day else slug(file.name)
                 groups[day or self._spec.delivered_on or file.changed_on, name].append(file)
         if not groups:
             state = "holds no file that counts" if found else "is empty"
@@ -116,6 +116,8 @@ def group_tag(files: Sequence[RemoteFile]) -> str:
     return fingerprint(files=[(file.name, file.tag) for file in files])
 
 
-def _slug(name: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", name.removesuffix(".gz").rpartition(".")[0]).strip("-")
+def slug(name: str) -> str:
+    """The name of a file without its ending, fit for the name of a delivery."""
+    name = name.removesuffix(".gz")
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", name.rpartition(".")[0] or name).strip("-")
     return stem[:60].strip("-") or "file"

@@ -15,29 +15,37 @@ from include.data.formats.opening import unreadable
 from include.data.rows import describe_schema
 from include.data.sources.credentials import find_credentials
 from include.data.sources.files import DeclaredFiles
+from include.data.sources.http import HttpFiles
 from include.data.sources.local import LocalFiles, LocalLayout
 from include.data.sources.place import Place
 from include.data.sources.s3 import S3Files, S3Layout
 from include.data.sources.selection import SourceRef, local_path
+from include.data.sources.sql import SqlRows
 from include.errors import UserError
 from include.families.contract import DataCode, Delivery, RawRecord
 from include.spec import family_folder
-from include.spec.sources import SourceKind
+from include.spec.models import TableSpec
+from include.spec.sources import FileFormat, SourceKind
 from include.steps.fingerprint import fingerprint
 
 
 @contextmanager
-def open_place(ref: SourceRef, code: DataCode, environ: Mapping[str, str] | None = None) -> Iterator[Place]:
+def open_place(
+    ref: SourceRef, code: DataCode, tables: Mapping[str, TableSpec], environ: Mapping[str, str] | None = None
+) -> Iterator[Place]:
     """The place where a source's deliveries lie.
 
     Args:
         code: The family's code, which reads what is not declared.
+        tables: The family's tables.
         environ: Where connections are found; None takes the process's environment.
 
     Raises:
         UserError: Its connection is missing, or the kind of place is not known.
     """
     spec = ref.spec
+    key = tables[spec.table].key if spec.table else None
+    key = spec.columns.get(key, key) if key else None  # as the source calls it
     with tempfile.TemporaryDirectory(prefix="windtunnel-source-") as folder:
         if spec.kind in (SourceKind.SAMPLE, SourceKind.FOLDER):
             path = sample_folder(ref.family) if spec.kind is SourceKind.SAMPLE else local_path(spec.url)
@@ -45,8 +53,12 @@ def open_place(ref: SourceRef, code: DataCode, environ: Mapping[str, str] | None
         elif spec.kind is SourceKind.S3:
             files = S3Files(spec.url, find_credentials(spec.connection, environ), spec.max_file_bytes)
             yield DeclaredFiles(files, spec) if spec.table else S3Layout(files, code, spec.reader, Path(folder))
+        elif spec.kind is SourceKind.HTTP:
+            yield HttpFiles(spec, find_credentials(spec.connection, environ), Path(folder))
+        elif spec.sql is not None and key is not None:
+            yield SqlRows(spec, spec.sql, find_credentials(spec.connection, environ), key, Path(folder))
         else:
-            raise UserError(f"a source cannot be {spec.kind.value} yet", where=f"data.sources.{ref.id}")
+            raise UserError("a database needs `sql` and `table`", where=f"data.sources.{ref.id}")
 
 
 def sample_folder(family: str) -> Path:
@@ -70,7 +82,8 @@ def records_of(
             tables[spec.table],
             max_row_bytes=max_row_bytes,
             max_file_bytes=spec.max_file_bytes,
-            form=spec.format,
+            form=FileFormat.JSONL if spec.sql else spec.format,
+            from_text=spec.sql is not None or None,  # a database's decimals and dates come as text
             columns=spec.columns,
             csv=spec.csv,
         )

@@ -38,7 +38,7 @@ def _count(spec: BaseFamilySpec, ref: SourceRef, catalogue: Catalogue, known: Co
     names = catalogue.names(spec.family, ref.id) if known is None else known
     tags = ref.own_names(catalogue.tags(spec.family, ref.id, reading_mark(ref, tables)))
     watermark = catalogue.watermark(spec.family, ref.id)
-    with open_place(ref, code) as place:
+    with open_place(ref, code, spec.data.tables) as place:
         for offer in place.offers(Window(None, None, datetime.now(UTC).date(), watermark, tags)):
             if ref.delivery_name(offer.name) not in names:
                 with place.fetch(offer) as delivery:

@@ -27,7 +27,9 @@ from include.pods.local import LocalPodRunner, pod_name
 from include.settings import Settings
 from include.steps.document import RunDocument, make_document
 from include.steps.fingerprint import code_version
+from include.steps.parts import SPEC_PARTS
 from include.store.objects import ObjectNotFound, ObjectStore, open_store
+from plugins.windtunnel.connections import connection_variables
 from plugins.windtunnel.links import DataDocsLink
 from plugins.windtunnel.operators.failed import StepRetryPolicy, text_of, to_exception
 from plugins.windtunnel.runs import run_any_spec, run_name, run_params
@@ -35,15 +37,15 @@ from plugins.windtunnel.runs import run_any_spec, run_name, run_params
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Step -> (package that runs it, parts of the spec that influence its result).
-STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ingest": ("include.data", ("data",)),
-    "validate": ("include.data", ("data",)),
-    "publish": ("include.data", ("data", "split", "quality")),
-    "sweep": ("include.training", ("code", "split", "model", "hyperparameters", "trainer", "sweep")),
-    "fit": ("include.training", ("code", "split", "model", "hyperparameters", "trainer")),
-    "evaluate": ("include.evaluation", ("code", "split", "model", "evaluation")),
-    "drift": ("include.monitoring", ("monitoring",)),
+#: Step -> package that runs it.
+PACKAGES = {
+    "ingest": "include.data",
+    "validate": "include.data",
+    "publish": "include.data",
+    "sweep": "include.training",
+    "fit": "include.training",
+    "evaluate": "include.evaluation",
+    "drift": "include.monitoring",
 }
 _POLL_SECONDS = 0.25
 
@@ -73,14 +75,13 @@ class StepMixin:
     def write_document(self, context: Context) -> RunDocument:
         """Makes the step's run document and puts it into the object store."""
         settings = Settings.from_env()
-        package_parts = STEPS[self.step][1]
         slot = max(0, context["ti"].map_index if context["ti"].map_index is not None else 0)
         document = make_document(
             self.step,
             run_name(context),
             run_any_spec(context, self.family),
             self.inputs,
-            spec_parts=package_parts,
+            spec_parts=SPEC_PARTS[self.step],
             code_version=code_version(),
             created_at=datetime.now(UTC),
             slot=slot,
@@ -95,7 +96,7 @@ class StepMixin:
     def command(self, document: RunDocument) -> list[str]:
         """The command line of the step's process."""
         uri = open_store(Settings.from_env().store_url).uri(document.document_key)
-        return ["-m", STEPS[self.step][0], self.step, "--run", uri]
+        return ["-m", PACKAGES[self.step], self.step, "--run", uri]
 
     def read_result(self, document: RunDocument) -> dict[str, Any] | None:
         """The outputs of the finished step, None while there are none."""
@@ -122,7 +123,7 @@ class LocalStepOperator(StepMixin, BaseOperator):
 
     Args:
         family: Name of the family.
-        step: One of `STEPS`.
+        step: One of `PACKAGES`.
         inputs: The step's inputs; may hold XCom references.
     """
 
@@ -151,7 +152,9 @@ class LocalStepOperator(StepMixin, BaseOperator):
         document = self._look_back(context, document)
         if runner.status(self._pod).phase is not PodPhase.RUNNING:
             open_store(Settings.from_env().store_url).delete(document.error_key)
-        started = runner.start(PodSpec(self._pod, [sys.executable, *self.command(document)]))
+        secrets = connection_variables(document.spec) if self.step == "ingest" else {}
+        command = [sys.executable, *self.command(document)]
+        started = runner.start(PodSpec(self._pod, command, secrets=secrets))
         self.log.info("%s pod %s", "started" if started else "found running and attached to", self._pod)
         if not document.adjustment.is_none:
             self.log.info("differs from what was asked for: %s", document.adjustment)
