@@ -60,6 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("versions", "registered model versions", "records:versions", family)
     ledger = add("ledger", "what happened to the family's releases, the newest last", "records:ledger", family)
     ledger.add_argument("--limit", type=_positive, default=30, help="how many entries (default: 30)")
+    cost = add("cost", "what the family's runs and models cost, and what had to be done again", "cost:cost", family)
+    cost.add_argument("--limit", type=_positive, default=10, help="how many runs, the newest first (default: 10)")
     ask = add("ask", "ask what serves, as a user would", "questions:ask")
     ask.add_argument("family", metavar="FAMILY")
     ask.add_argument("question", metavar="QUESTION")

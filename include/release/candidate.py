@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from include.costs.gather import behind_model
+from include.costs.price import price_text
 from include.data.recalls import refuse_recalled
 from include.errors import UserError
 from include.evaluation.gates import CHAMPION as CHAMPION_REFERENCE
@@ -23,6 +25,7 @@ from include.settings import Settings
 from include.spec.models import FamilySpec
 from include.steps.fingerprint import code_version, fingerprint
 from include.store.database import open_database
+from include.store.objects import open_store
 
 _Record = Mapping[str, Any]
 
@@ -121,6 +124,7 @@ def register_candidate(
             where=f"decision {decision['decision_id'][:12]}",
             hint="; ".join(decision["why"][:2]),
         )
+    cost = behind_model(open_store(settings.store_url), run)
     entry = Registration(
         family=spec.family,
         fingerprint=fingerprint(
@@ -131,10 +135,10 @@ def register_candidate(
         releasable=not backfill,
         dataset_version=str(dataset["dataset_version"]),
         code_version=code_version(),
-        record=_record(spec, run, actor, dataset, sweep, fit, evaluation, decision, backfill),
+        record={**_record(spec, run, actor, dataset, sweep, fit, evaluation, decision, backfill), "cost": cost},
         choose=lambda known: _choose(spec, evaluation, known),
         description=_description(spec, dataset, evaluation),
-        tags={"run": run, "created_by": actor, "backfill": str(backfill).lower()},
+        tags={"run": run, "created_by": actor, "backfill": str(backfill).lower(), "cost": price_text(cost)},
     )
     row, new = register(settings, entry, actor=actor, at=at)
     sync_aliases(settings, spec.family)

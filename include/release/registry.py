@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Engine, RowMapping, insert, select
 
+from include.costs.price import price_text
 from include.errors import UserError, clip
 from include.lineage.release_events import teller
 from include.release.ledger import Event, Ledger
@@ -108,6 +109,7 @@ def register(settings: Settings, entry: Registration, *, actor: str, at: datetim
             "dataset_version": row.dataset_version,
             "change": row.record.get("change"),
             "why": row.record.get("change_why"),
+            "cost": price_text(row.record.get("cost") or {}),
             "steps_done_again": (row.record.get("work_lost") or {}).get("steps"),
             "adjusted": sorted(row.record.get("adjusted") or {}),
         },

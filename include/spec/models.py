@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.spec.base import Fraction, Name, SpecModel
+from include.spec.costs import ConvergenceSpec, PricesSpec, Quantity, SweepBudget
 from include.spec.pairs import QaSpec
 from include.spec.prepare import PrepareStep
 from include.spec.quality import QualitySpec
@@ -128,10 +129,11 @@ class TrainerSpec(SpecModel):
 
 
 class ResourcesSpec(SpecModel):
-    """What a pod of the family asks for; read by the Kubernetes operator, ignored by the local process."""
+    """What a pod of the family asks for; read by the Kubernetes operator. Of a local process, only `gpu` and `prices`
+    are read, to reckon what it costs."""
 
-    cpu: str = "2"
-    memory: str = "8Gi"
+    cpu: Quantity = "2"
+    memory: Quantity = "8Gi"
     gpu: Annotated[int, Field(ge=0)] = 0
     gpu_kind: str | None = None
     ephemeral_storage: str = "20Gi"
@@ -141,6 +143,7 @@ class ResourcesSpec(SpecModel):
     node_selector: dict[str, str] = {}
     priority_class: str | None = None
     timeout_minutes: Annotated[int, Field(ge=1)] = 120
+    prices: PricesSpec = PricesSpec()
 
 
 class RetrySpec(SpecModel):
@@ -209,6 +212,8 @@ class SweepSpec(SpecModel):
         workers: Mapped Airflow tasks that share the study.
         max_examples: Training examples per trial (None: all), so that a trial is cheaper than the final fit.
         max_epochs: Epochs per trial.
+        budget: Minutes and money that end it earlier.
+        convergence: When it ends earlier because it gets no better; None: never.
     """
 
     metric: Name
@@ -219,6 +224,8 @@ class SweepSpec(SpecModel):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     max_examples: Annotated[int, Field(ge=1)] | None = None
     max_epochs: Annotated[int, Field(ge=1)] = 1
+    budget: SweepBudget = SweepBudget()
+    convergence: ConvergenceSpec | None = None
     space: dict[Name, SearchRange] = Field(min_length=1)
 
 
@@ -431,6 +438,12 @@ class FamilySpec(BaseFamilySpec):
     evaluation: EvaluationSpec
     release: ReleaseSpec
     monitoring: MonitoringSpec = MonitoringSpec()
+
+    @model_validator(mode="after")
+    def _money_needs_prices(self) -> Self:
+        if self.sweep.budget.money is not None and not self.resources.prices.known:
+            raise ValueError("sweep.budget.money would never stop anything: resources.prices has no price")
+        return self
 
 
 AnyFamilySpec = FamilySpec | DataFamilySpec

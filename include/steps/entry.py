@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from include.costs.gather import step_cost
 from include.errors import FINAL_KINDS, FailureKind, UserError, WindtunnelError, clip
 from include.lineage.step_events import StepLineage
 from include.settings import Settings
@@ -63,7 +64,12 @@ class StepContext:
     store: ObjectStore
     settings: Settings
     _last_progress: float = field(default=0.0, repr=False)
+    _started: float = field(default_factory=time.monotonic, repr=False)
     _pace: Pace = field(default_factory=Pace, repr=False)
+
+    def cost(self) -> dict[str, Any]:
+        """What the step cost so far, over all tries (`include.costs.price.cost_record`)."""
+        return step_cost(self.store, self.document, time.monotonic() - self._started)
 
     def put_json(self, name: str, value: Any) -> str:
         """Writes `value` as `<output>/<name>`; returns its key."""
@@ -168,8 +174,10 @@ def run_step(context: StepContext, step: Step) -> int:
         return EXIT_RETRY
     result = {
         "step": document.step,
+        "run": document.run,
         "fingerprint": document.fingerprint,
         "outputs": outputs,
+        "cost": context.cost(),
         "seconds": round(time.monotonic() - started, 3),
         "reused": False,
     }

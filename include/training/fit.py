@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def fit(context: StepContext) -> dict[str, Any]:
             last = training["steps"] + 1
             final = {f"best_{name}": value for name, value in training["metrics"].items()}
             final |= {f"work_lost_{name}": value for name, value in training["work_lost"].items()}
+            final |= _cost_metrics(context.cost())
             tracker.metrics({"step": last, "at": context.document.created_at.timestamp(), "metrics": final})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -67,6 +69,12 @@ def fit(context: StepContext) -> dict[str, Any]:
         "export": facts,
         "mlflow_run": tracker.run_id,
     }
+
+
+def _cost_metrics(cost: Mapping[str, Any]) -> dict[str, float]:
+    """For MLflow, which takes numbers only: money is left out where it is not known."""
+    seconds = {f"cost_{name}": value for name, value in cost[cost["basis"]].items()}
+    return seconds if cost["money"] is None else {**seconds, f"cost_{cost['currency'].lower()}": cost["money"]}
 
 
 def _trained(

@@ -13,7 +13,7 @@ import copy
 import random
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from include.errors import WindtunnelError
 from include.spec.models import SweepSpec
+from include.training.budget import TrialFacts
 from include.training.space import grid, inside
 
-WORKER, DEFAULTS, BUDGET, SURPLUS = "worker", "defaults", "trials", "surplus"
+WORKER, DEFAULTS, BUDGET, SURPLUS, STOPPED = "worker", "defaults", "trials", "surplus", "stopped"
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20
 _WAIT_SECONDS = 0.5
@@ -38,6 +39,7 @@ _RETRIES = 3
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Objective = Callable[[Trial], float]
+Stop = Callable[[Sequence[TrialFacts]], str | None]
 
 
 class StudyError(WindtunnelError):
@@ -85,18 +87,22 @@ def load_study(url: str, name: str) -> optuna.Study:
         raise StudyError(f"there is no study {name!r}", hint="did the sweep run?", study=name) from None
 
 
-def run_trials(study: optuna.Study, objective: Objective, *, budget: int, worker: str) -> int:
-    """Runs trials until the study has `budget` of them; returns how many this worker ran.
+def run_trials(
+    study: optuna.Study, objective: Objective, *, budget: int, worker: str, stop: Stop = lambda trials: None
+) -> int:
+    """Runs trials until the study has `budget` of them, or `stop` says why not; returns how many this worker ran.
 
     Args:
         worker: Names this worker over its retries: what an earlier life of it left running is tried again at once.
+        stop: Asked before a trial with those that started before it. Two workers that ask at the same time both get a
+            trial from the study, and the one with the higher number asks again, with the other's among those before.
     """
     _take_over(study, worker)
     mine = 0
 
     def guarded(trial: Trial) -> float:
         nonlocal mine
-        if _counted(study, before=trial.number) >= budget:
+        if _counted(study, before=trial.number) >= budget or stop(trial_facts(study, before=trial.number)):
             trial.set_user_attr(SURPLUS, True)
             raise _Surplus
         # Optuna's own heartbeat starts in a thread, perhaps after this process was killed: whoever is named has one.
@@ -110,8 +116,29 @@ def run_trials(study: optuna.Study, objective: Objective, *, budget: int, worker
             _fail_dead(study, datetime.now())
             time.sleep(_WAIT_SECONDS)
             continue
+        if reason := stop(trial_facts(study)):
+            print(f"sweep: stops, {reason}", flush=True)
+            study.set_user_attr(STOPPED, reason)
+            break
         study.optimize(guarded, n_trials=1, catch=(_Surplus,))
     return mine
+
+
+def trial_facts(study: optuna.Study, *, before: int | None = None) -> list[TrialFacts]:
+    """The trials that started (with `before`, those with a smaller number), in their order."""
+    now, found = datetime.now(), []  # Optuna writes local time
+    for trial in study.get_trials(deepcopy=False):
+        if (
+            trial.datetime_start is None
+            or SURPLUS in trial.user_attrs
+            or (before is not None and trial.number >= before)
+        ):
+            continue
+        running = trial.state is TrialState.RUNNING
+        seconds = ((now if running else trial.datetime_complete or now) - trial.datetime_start).total_seconds()
+        value = trial.value if trial.state is TrialState.COMPLETE else None
+        found.append(TrialFacts(max(0.0, seconds), running, trial.state in _ENDED, value))
+    return found
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:

@@ -7,9 +7,11 @@ study lives in a database, so a worker that is killed and started again goes on 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.costs.price import asked_for, money
 from include.data.datasets import open_dataset
 from include.data.recalls import refuse_recalled
 from include.errors import Diverged
@@ -17,9 +19,19 @@ from include.families.contract import DatasetView, Family, load_code
 from include.settings import Settings
 from include.spec.models import FamilySpec
 from include.steps.entry import StepContext
+from include.training.budget import TrialFacts, converged, over_budget, spent
 from include.training.plan import OVERRIDES, adjusted_facts, threads_per_process
 from include.training.space import adjusted, draw, trial_budget
-from include.training.study import DEFAULTS, StudyError, best_trial, load_study, open_study, run_trials
+from include.training.study import (
+    DEFAULTS,
+    STOPPED,
+    StudyError,
+    best_trial,
+    load_study,
+    open_study,
+    run_trials,
+    trial_facts,
+)
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -28,7 +40,8 @@ if TYPE_CHECKING:
 def sweep(context: StepContext) -> dict[str, Any]:
     """Inputs: `dataset_version`, `dataset_digest`, `study`, `trials`, `seed`, `adjust`.
 
-    Outputs: `study`, `trials_run` (by this worker), `finished` (True: the study has all its trials),
+    Outputs: `study`, `trials_run` (by this worker), `finished` (True: the study is done), `stopped` (why before
+    it had all its trials; None: it has them), `spent` (`minutes` of all trials, `money`, None where it is not known),
     `adjusted` (as in `fit`) and `best`.
     """
     document, inputs = context.document, context.document.inputs
@@ -49,7 +62,8 @@ def sweep(context: StepContext) -> dict[str, Any]:
     scratch = context.settings.home / "scratch" / f"{document.fingerprint[:20]}-{document.slot}"
     runner = _Trials(context, spec, defaults, scratch, study, budget)
     try:
-        ran = run_trials(study, runner.objective, budget=budget, worker=f"{document.fingerprint[:20]}-{document.slot}")
+        worker = f"{document.fingerprint[:20]}-{document.slot}"
+        ran = run_trials(study, runner.objective, budget=budget, worker=worker, stop=stop_rule(spec))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     best = best_trial(study)
@@ -57,6 +71,8 @@ def sweep(context: StepContext) -> dict[str, Any]:
         "study": inputs["study"],
         "trials_run": ran,
         "finished": True,
+        "stopped": study.user_attrs.get(STOPPED),
+        "spent": _spent(spec, trial_facts(study)),
         "adjusted": adjusted_facts(asked, asked.hyperparameters, document.adjustment),
         "best": None if best is None else {"trial": best.number, "value": best.value, "params": best.params},
     }
@@ -78,6 +94,29 @@ def best_hyperparameters(settings: Settings, study: str, spec: FamilySpec) -> di
         raise StudyError("no trial of the sweep finished", where=study, hint=hint, study=study)
     defaults = found.user_attrs.get(DEFAULTS, dict(spec.hyperparameters))
     return {"hyperparameters": {**defaults, **best.params}, "value": best.value, "trial": best.number}
+
+
+def stop_rule(spec: FamilySpec) -> Callable[[Sequence[TrialFacts]], str | None]:
+    """Why no further trial may start, by the spec's budget and convergence; None while one may."""
+    price = _per_second(spec)
+
+    def stop(trials: Sequence[TrialFacts]) -> str | None:
+        values = [trial.value for trial in trials if trial.tried and not trial.running]
+        return over_budget(trials, spec.sweep.budget, price) or converged(
+            values, spec.sweep.direction, spec.sweep.convergence
+        )
+
+    return stop
+
+
+def _per_second(spec: FamilySpec) -> float | None:
+    """The price of one worker: of all that its pod asks for, as it tries one thing at a time."""
+    return money(asked_for(spec.resources, 1.0), spec.resources.prices, spec.resources.gpu_kind)
+
+
+def _spent(spec: FamilySpec, trials: Sequence[TrialFacts]) -> dict[str, float | None]:
+    seconds, price = spent(trials).seconds, _per_second(spec)
+    return {"minutes": round(seconds / 60, 3), "money": None if price is None else seconds * price}
 
 
 class _Trials:

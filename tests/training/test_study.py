@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from optuna.trial import Trial, TrialState
 
 from include.spec.models import SweepSpec
 from include.training import study as study_module
-from include.training.study import StudyError, best_trial, load_study, open_study, run_trials
+from include.training.budget import TrialFacts
+from include.training.study import STOPPED, StudyError, best_trial, load_study, open_study, run_trials, trial_facts
 from tests.training.conftest import ROOT, wait_for
 
 SPACE: dict[str, Any] = {"rate": {"kind": "float", "low": 0.0, "high": 1.0}}
@@ -167,3 +169,23 @@ def test_another_worker_finishes_the_trial_of_one_that_never_comes_back(url: str
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     assert len(finished) == 4
     assert {"rate": 0.25} in [trial.params for trial in finished]
+
+
+def test_a_stop_rule_ends_the_study_for_all_workers_and_is_kept(url: str) -> None:
+    def stop(trials: Sequence[TrialFacts]) -> str | None:
+        return "five are enough" if len(trials) >= 5 else None
+
+    def work(slot: int) -> None:
+        run_trials(_open(url, slot, budget=20), _score, budget=20, worker=f"w{slot}", stop=stop)
+
+    threads = [threading.Thread(target=work, args=(slot,)) for slot in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    study = load_study(url, "s")
+    assert study.user_attrs[STOPPED] == "five are enough"
+    facts = trial_facts(study)
+    assert len(facts) == 5  # never six: of two that asked at once, the later one gave its trial back
+    assert all(fact.tried and not fact.running and fact.value is not None for fact in facts)
+    assert len(trial_facts(study, before=2)) == 2

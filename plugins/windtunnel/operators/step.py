@@ -85,7 +85,11 @@ class StepMixin:
             code_version=code_version(),
             created_at=datetime.now(UTC),
             slot=slot,
-            context={"try_number": context["ti"].try_number, "reason": run_params(context).reason},
+            context={
+                "try_number": context["ti"].try_number,
+                "reason": run_params(context).reason,
+                "runner": settings.pod_runner,
+            },
         )
         store = open_store(settings.store_url)
         adjustment = adjustment_of(read_failures(store, document.output))
