@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 
 from include.data.assignment import lay_over
 from include.data.catalogue import Catalogue, VersionEntry
+from include.data.copies import read_copies, stored_names, with_provenance
 from include.data.manifest import SPLIT, Manifest
 from include.data.sieve import DIGEST
-from include.data.splits import marks_in_order, marks_of
+from include.data.splits import TRAIN, marks_in_order, marks_of
 from include.errors import UserError
 from include.settings import Settings
 from include.spec.splits import SplitKind
@@ -50,18 +51,20 @@ class Dataset:
 
         Args:
             split: `train`, `validation` or `test`, as the fold divides them, or a mark (`fold_3`); None: all rows.
+                `train` brings the changed copies of its rows, where the version has any; nothing else does.
 
         Raises:
             UserError: There is no such table or split, or the table is not split.
         """
-        if name not in self.manifest.tables:
+        table = self.manifest.tables.get(name)
+        if table is None:
             raise UserError(f"the dataset has no table {name!r}", hint=f"it has {', '.join(self.manifest.tables)}")
         if name not in self._read:
             self._read[name] = self._load(name)
         rows = self._read[name]
         if split is None:
             return rows
-        if not self.manifest.tables[name].splits:
+        if not table.splits:
             raise UserError(f"the table {name!r} is not split", hint="leave out `split`")
         division = self.manifest.division
         try:
@@ -69,6 +72,9 @@ class Dataset:
         except KeyError:
             known = ", ".join(["train", "validation", *marks_in_order(division.kind, division.folds)])
             raise UserError(f"the dataset has no split {split!r}", hint=f"it has {known}") from None
+        if split == TRAIN:
+            rows = pa.concat_tables([rows, self._copies(name, rows.schema)])
+            rows = rows.sort_by(table.key) if table.augmented else rows
         return rows.filter(pc.is_in(rows.column(SPLIT), pa.array(sorted(marks))))
 
     def columns(self, name: str, columns: Sequence[str]) -> pa.Table:
@@ -96,12 +102,18 @@ class Dataset:
         kept = [batch.filter(pc.less(batch.column(DIGEST), below)) for batch in batches]
         return pa.Table.from_batches(kept).select(list(columns))
 
+    def _copies(self, name: str, schema: pa.Schema) -> pa.Table:
+        place = f"{name}: copies"
+        if place not in self._read:
+            self._read[place] = read_copies(self._store, self.manifest.tables[name], schema)
+        return self._read[place]
+
     def _load(self, name: str) -> pa.Table:
         table = self.manifest.tables[name]
         deliveries = {delivery.delivery for delivery in self.manifest.deliveries}
         rows = DeltaTables(self._store).read(table.location, table.delta_version, deliveries)
-        rows = rows.select([column.partition(":")[0] for column in table.columns])
-        return lay_over(self._store, rows, table.key, table.marks_key).sort_by(table.key)
+        rows = lay_over(self._store, rows.select(stored_names(table)), table.key, table.marks_key)
+        return with_provenance(table, rows).sort_by(table.key)
 
 
 def open_dataset(settings: Settings, family: str, version: str, fold: int | None = None) -> Dataset:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from include.data.leakage import LeakageReport
+from include.data.prepare.augment import BY, FROM, Augmented
 from include.data.provenance import Transformation
 from include.data.records import CheckedDelivery, Totals
 from include.data.versioning import Level, Shape
@@ -35,6 +36,7 @@ class TableManifest(_Part):
         key: Column that identifies a row.
         rows: Number of rows.
         splits: Mark (see `include.data.splits`) -> rows; empty for a table that is not split.
+        augmented: The changed copies of training rows; None where the spec asks for none. `rows` does not count them.
         marks_key: Object key of the rows whose mark is not the one stored with them; None where there are none.
         columns: Columns with their types.
         digest: sha256 (hex) of the rows, whatever their order.
@@ -48,6 +50,7 @@ class TableManifest(_Part):
     columns: list[str]
     digest: str
     marks_key: str | None = None
+    augmented: Augmented | None = None
 
 
 class DivisionManifest(_Part):
@@ -118,11 +121,16 @@ def shape_of(
     """What the version rule looks at."""
     return Shape(
         source=source,
-        schemas={name: tuple(table.columns) for name, table in tables.items()},
+        schemas={name: (*table.columns, *_of_copies(table)) for name, table in tables.items()},
         rows={name: table.rows for name, table in tables.items()},
         split=split,
         domains={name: frozenset(values) for name, values in domains.items()},
     )
+
+
+def _of_copies(table: TableManifest) -> tuple[str, ...]:
+    """The columns that readers get beside the stored ones, where training rows have changed copies."""
+    return tuple(f"{name}: string" for name in (FROM, BY)) if table.augmented else ()
 
 
 def dataset_digest(family: str, tables: dict[str, TableManifest]) -> str:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from include.data.assignment import Assigned, assign
 from include.data.catalogue import Catalogue, VersionEntry
+from include.data.copies import with_copies
 from include.data.datasets import read_manifest
 from include.data.division import columns_to_divide, looks_at_all
 from include.data.manifest import (
@@ -35,6 +36,7 @@ from include.data.manifest import (
     table_location,
 )
 from include.data.marks import SortedMarks
+from include.data.prepare.augment import augmentations
 from include.data.prepare.rows import prepared_schema
 from include.data.provenance import software, transformations
 from include.data.recalls import refuse_manifest
@@ -196,6 +198,8 @@ def _table(
         digest=digest,
         marks_key=assigned.key if assigned else None,
     )
+    if is_split and augmentations(spec):
+        table = with_copies(context.store, spec, table, tables.read(location, version, names))
     return table, assigned
 
 

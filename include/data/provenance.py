@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from include.data.prepare.augment import describe_augmentations
 from include.data.prepare.rows import describe_steps
 from include.data.records import Record
 from include.data.splits import describe_split
@@ -67,6 +68,10 @@ def transformations(spec: BaseFamilySpec) -> list[Transformation]:
             keys={name: table.key for name, table in data.tables.items()},
         ),
         Transformation.of("split", f"examples are divided: {describe_split(spec.split)}", **split),
+        *(
+            Transformation.of(name, "training rows get changed copies", **parameters)
+            for name, parameters in describe_augmentations(spec)
+        ),
     ]
 
 

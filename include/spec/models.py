@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from include.spec.base import Fraction, Name, SpecModel
 from include.spec.costs import ConvergenceSpec, PricesSpec, Quantity, SweepBudget
 from include.spec.pairs import QaSpec
-from include.spec.prepare import PrepareStep
+from include.spec.prepare import AUGMENTATIONS, PrepareStep
 from include.spec.quality import QualitySpec
 from include.spec.sources import RESERVED, SAMPLE, SourceRole, SourceSpec
 from include.spec.splits import SplitSpec
@@ -414,6 +414,9 @@ class BaseFamilySpec(SpecModel):
         for place in (place for rule in self.quality.coverage for place in (rule.of, rule.by)):
             if place.partition(".")[0] not in self.data.tables:
                 raise ValueError(f"quality.coverage {place!r} is of no table among {sorted(self.data.tables)}")
+        for step in self.data.prepare:
+            if isinstance(step, AUGMENTATIONS) and step.table != self.split.table:
+                raise ValueError(f"{step.transform} copies training rows: its table must be {self.split.table!r}")
         return self
 
 

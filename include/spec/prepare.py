@@ -1,7 +1,8 @@
-"""What rows go through before the gate: `data.prepare` in `family.yaml`.
+"""What rows go through before the gate, and how training rows are multiplied: `data.prepare` in `family.yaml`.
 
 The steps of a table run in the order of the file, each on one row at a time, before the gate, so that the suite judges
-what a model will see. A row that a step cannot handle goes to quarantine with the step's name.
+what a model will see. A row that a step cannot handle goes to quarantine with the step's name. Augmentations come last:
+they make changed copies of training rows when a version is named, and touch no other row.
 
 This module is imported when Airflow parses the DAG files: nothing heavy may be imported here.
 """
@@ -10,9 +11,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from include.spec.base import Name, SpecModel
+from include.spec.base import Fraction, Name, SpecModel
 
 Columns = Annotated[list[Name], Field(min_length=1)]
 PersonalData = Literal["email", "phone", "card", "iban", "ip", "mac", "ssn", "nino", "vin", "name"]
@@ -94,8 +95,52 @@ class Blank(_Step):
     columns: Columns
 
 
-RowStep = NormaliseText | TextLength | DateParts | OneHot | Ratio | MaskPersonalData | Pseudonymise | Blank
-PrepareStep = Annotated[RowStep, Field(discriminator="transform")]
+class _Augmentation(_Step):
+    """A changed copy of training rows.
 
+    Attributes:
+        share: Share of the training rows that get one.
+    """
+
+    column: Name
+    share: Fraction = 0.5
+    seed: int = 0
+
+
+class TypingErrors(_Augmentation):
+    """A copy in which letters of longer words are swapped, dropped or doubled."""
+
+    transform: Literal["typing_errors"]
+    rate: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+
+
+class LetterCase(_Augmentation):
+    """A copy in capitals or in small letters."""
+
+    transform: Literal["letter_case"]
+    case: Literal["upper", "lower"] = "lower"
+
+
+class Phrasing(_Augmentation):
+    """A copy that puts the text into one of the `templates`, each with `{text}` once."""
+
+    transform: Literal["phrasing"]
+    templates: Annotated[list[str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _have_a_place(self) -> Phrasing:
+        for template in self.templates:
+            if template.count("{text}") != 1 or template.strip() == "{text}":
+                raise ValueError(f"a template must say something, with {{text}} once: {template!r}")
+        return self
+
+
+RowStep = NormaliseText | TextLength | DateParts | OneHot | Ratio | MaskPersonalData | Pseudonymise | Blank
+Augmentation = TypingErrors | LetterCase | Phrasing
+PrepareStep = Annotated[RowStep | Augmentation, Field(discriminator="transform")]
+
+AUGMENTATIONS = (TypingErrors, LetterCase, Phrasing)
 #: pydantic puts these into the location of an error; the file has no such level.
-TRANSFORMS = frozenset(step.model_fields["transform"].annotation.__args__[0] for step in RowStep.__args__)
+TRANSFORMS = frozenset(
+    step.model_fields["transform"].annotation.__args__[0] for step in (*RowStep.__args__, *AUGMENTATIONS)
+)

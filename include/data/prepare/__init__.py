@@ -1,1 +1,1 @@
-"""What rows go through before the gate."""
+"""What rows go through before the gate (`rows`), and how training rows are multiplied (`augment`)."""

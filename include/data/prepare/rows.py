@@ -21,7 +21,7 @@ from include.data.prepare.steps import (
 )
 from include.errors import UserError
 from include.spec.models import BaseFamilySpec
-from include.spec.prepare import RowStep
+from include.spec.prepare import AUGMENTATIONS, RowStep
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Preparation:
 
 
 def row_steps(spec: BaseFamilySpec, table: str) -> list[RowStep]:
-    """The steps of a table, in their order."""
-    return [step for step in spec.data.prepare if step.table == table]
+    """The steps of a table without augmentations, in their order."""
+    return [step for step in spec.data.prepare if step.table == table and not isinstance(step, AUGMENTATIONS)]
 
 
 def prepared_schema(spec: BaseFamilySpec, table: str, schema: pa.Schema) -> pa.Schema:

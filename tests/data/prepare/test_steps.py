@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from include.data.prepare import augment
 from include.data.prepare.keys import PseudonymKey
 from include.data.prepare.steps import VERSIONS, Unfit, change_of, new_fields
 from include.errors import UserError
@@ -29,7 +30,7 @@ def apply(transform: str, row: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 
 def test_every_transform_has_a_version() -> None:
-    assert VERSIONS.keys() == TRANSFORMS
+    assert VERSIONS.keys() | augment.VERSIONS.keys() == TRANSFORMS
 
 
 @pytest.mark.parametrize(
