@@ -103,14 +103,14 @@ def make_recall(
             raise UserError(f"dataset {manifest.version} has no row with the key {row!r}", hint=f"keys: {held}")
         return Recall(version=manifest.version, whole=False, deliveries=[], rows=rows, reason=reason)
     if delivery is not None:
-        named = [held for held in manifest.deliveries if held.delivery == delivery]
+        named = [held for held in manifest.deliveries if delivery in held.names]
         if not named:
             known = ", ".join(held.delivery for held in manifest.deliveries[-20:])
             raise UserError(f"dataset {manifest.version} has no delivery {delivery!r}", hint=f"it has: {known}")
-        deliveries = [_identity(manifest, held) for held in named]
+        deliveries = [_identity(held) for held in named]
         return Recall(version=manifest.version, whole=False, deliveries=deliveries, rows=[], reason=reason)
-    before = [_identity(parent, held) for held in parent.deliveries] if parent else []
-    brought = [_identity(manifest, held) for held in manifest.deliveries]
+    before = [_identity(held) for held in parent.deliveries] if parent else []
+    brought = [_identity(held) for held in manifest.deliveries]
     brought = [identity for identity in brought if identity not in before]
     return Recall(version=manifest.version, whole=True, deliveries=brought, rows=[], reason=reason)
 
@@ -175,7 +175,7 @@ def touches(store: ObjectStore, recall: Recall, manifest: Manifest) -> bool:
     """Whether the version of `manifest` holds what was recalled."""
     if recall.whole and recall.version == manifest.version:
         return True
-    held = [_identity(manifest, delivery) for delivery in manifest.deliveries]
+    held = [_identity(delivery) for delivery in manifest.deliveries]
     return any(delivery in held for delivery in recall.deliveries) or _holds_row(store, recall.rows, manifest)
 
 
@@ -199,6 +199,18 @@ def refuse_recalled(settings: Settings, family: str, version: str) -> None:
             raise _refusal(family, version, entry, recall)
 
 
+def recalled_datasets(settings: Settings, family: str) -> set[str]:
+    """Published versions that are recalled, in whole or in part."""
+    active = [recall for _, recall in active_recalls(Ledger(open_database(settings.database_url)), family)]
+    store = open_store(settings.store_url)
+    found = {recall.version for recall in active if recall.whole}
+    for entry in list_versions(settings, family) if active else []:
+        manifest = read_manifest(store, entry)
+        if any(touches(store, recall, manifest) for recall in active):
+            found.add(entry.version)
+    return found
+
+
 def _refusal(family: str, version: str, entry: Entry, recall: Recall) -> DataError:
     return DataError(
         f"dataset {version} of {family} holds recalled data: {recall.words()} ({recall.reason})",
@@ -210,14 +222,13 @@ def _refusal(family: str, version: str, entry: Entry, recall: Recall) -> DataErr
     )
 
 
-def _identity(manifest: Manifest, delivery: CheckedDelivery) -> RecalledDelivery:
-    source = str(getattr(delivery, "source", "") or manifest.source)
-    return RecalledDelivery(source=source, delivery=delivery.delivery, digest=delivery.digest)
+def _identity(delivery: CheckedDelivery) -> RecalledDelivery:
+    return RecalledDelivery(source=delivery.source, delivery=delivery.delivery, digest=delivery.digest)
 
 
 def _rows(store: ObjectStore, manifest: Manifest, key: str, delivery: str | None) -> list[RecalledRow]:
     """The rows of `manifest` with this key, of all tables."""
-    names = {held.delivery for held in manifest.deliveries if delivery is None or held.delivery == delivery}
+    names = {held.delivery for held in manifest.deliveries if delivery is None or delivery in held.names}
     found = []
     for name, table in manifest.tables.items():
         for row in _matching(store, table, names, [key]).to_pylist():

@@ -260,6 +260,11 @@ class CheckedDelivery(RowCounts):
         """Id of its source."""
         return self.check_key.split("/")[2]
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What people may call it: its whole name, and that without the source that may stand before it."""
+        return self.delivery, self.delivery.removeprefix(f"{self.source}.")
+
 
 class Totals(RowCounts):
     """Rows over several deliveries, and the reasons of those that are not clean."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from include.data.records import CheckedDelivery
 from include.errors import UserError
-from include.lineage.records import Dataset, Period, Records, periods, source_of
+from include.lineage.records import Dataset, Period, Records, periods
 from include.lineage.reference import Kind, Reference
 from include.release.registry import ModelVersion
 
@@ -99,7 +99,7 @@ def find(graph: Graph, records: Records, reference: Reference) -> list[str]:
     family, name = reference.family, reference.name
     if reference.kind is Kind.DELIVERY:
         nodes = [node for node in graph.nodes.values() if node.kind is NodeKind.DELIVERY]
-        found = [node.id for node in nodes if node.facts["delivery"] == name]
+        found = [node.id for node in nodes if name in node.facts["names"]]
         return _found(found, f"no dataset version of {family} holds a delivery {name!r}", _names(nodes, "delivery"))
     if reference.kind is Kind.DATA:
         versions = [dataset.manifest.version for dataset in records.datasets]
@@ -117,7 +117,7 @@ def find(graph: Graph, records: Records, reference: Reference) -> list[str]:
 
 
 def _validation(graph: Graph, family: str, dataset: Dataset, delivery: CheckedDelivery) -> str:
-    source = source_of(dataset.manifest, delivery)
+    source = delivery.source
     origin = graph.add(Node(f"{family}:source@{source}", NodeKind.SOURCE, {"source": source}))
     name = f"{family}:delivery@{delivery.delivery}"
     brought = graph.add(
@@ -126,6 +126,7 @@ def _validation(graph: Graph, family: str, dataset: Dataset, delivery: CheckedDe
             NodeKind.DELIVERY,
             {
                 "delivery": delivery.delivery,
+                "names": delivery.names,
                 "source": source,
                 "delivered_on": delivery.delivered_on,
                 "digest": delivery.digest,

@@ -76,7 +76,7 @@ def assess(settings: Settings, records: Records, recall: Recall, active: Sequenc
         variant.version
         for route in records.routes
         for variant in route.table.variants
-        if _share(route.table, variant.version) > 0
+        if route.table.shares[variant.version] > 0
     }
     models = [
         Affected(
@@ -84,7 +84,7 @@ def assess(settings: Settings, records: Records, recall: Recall, active: Sequenc
             dataset_version=model.dataset_version,
             baseline=model.is_baseline,
             role=_role(table, model.version),
-            share=_share(table, model.version),
+            share=table.shares.get(model.version, 0.0) if table else 0.0,
             shadow=table is not None and table.shadow and _role(table, model.version) == "challenger",
             served=model.version in served,
         )
@@ -125,14 +125,6 @@ def _target(settings: Settings, records: Records, bad: set[str]) -> tuple[str | 
     clean = [variant for variant in served if variant.version not in bad]
     found, broken = first_that_loads(settings, records.family, clean)
     return (found.version if found else None), [*passed_over, *broken]
-
-
-def _share(table: RoutingTable | None, version: str) -> float:
-    if table is None:
-        return 0.0
-    if table.champion.version == version:
-        return 1.0 - table.challenger_share
-    return table.challenger_share if _role(table, version) else 0.0
 
 
 def _role(table: RoutingTable | None, version: str) -> str:

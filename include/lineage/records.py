@@ -9,10 +9,10 @@ from datetime import datetime
 from include.data.catalogue import VersionEntry
 from include.data.datasets import list_versions, read_manifest
 from include.data.manifest import Manifest
-from include.data.records import CheckedDelivery
 from include.release.ledger import Ledger, Route
 from include.release.registry import ModelVersion
 from include.release.registry import list_versions as list_models
+from include.release.routing import Role
 from include.settings import Settings
 from include.store.database import open_database
 from include.store.objects import open_store
@@ -77,14 +77,12 @@ def periods(routes: Sequence[Route]) -> list[Period]:
     for route in routes:
         table, now = route.table, {}
         for variant in table.variants:
-            is_champion = variant is table.champion
-            share = 1.0 - table.challenger_share if is_champion else table.challenger_share
             now[variant.version] = Period(
                 version=variant.version,
                 generation=route.generation,
                 role=variant.role.value,
-                share=share,
-                shadow=table.shadow and not is_champion,
+                share=table.shares[variant.version],
+                shadow=table.shadow and variant.role is Role.CHALLENGER,
                 stage=table.stage,
                 since=route.at,
                 until=None,
@@ -97,11 +95,6 @@ def periods(routes: Sequence[Route]) -> list[Period]:
         for version, period in now.items():
             running.setdefault(version, period)
     return sorted([*found, *running.values()], key=lambda period: (period.generation, period.version))
-
-
-def source_of(manifest: Manifest, delivery: CheckedDelivery) -> str:
-    """The id of the source that a delivery came from."""
-    return str(getattr(delivery, "source", "") or manifest.source)
 
 
 def _way(period: Period) -> tuple[str, float, bool]:

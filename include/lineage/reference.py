@@ -4,7 +4,7 @@
 |---|---|
 | `compliance_qa@1.2.0` | a registered model version |
 | `compliance_qa:data@2.0.0` | a dataset version |
-| `compliance_qa:delivery@2026-10-12` | a delivery, by its name at the source |
+| `compliance_qa:delivery@2026-10-12` | a delivery, by its name; with several sources also `rulebook.2026-10-12` |
 | `compliance_qa` | the model version that serves |
 | `compliance_qa:data` | the newest dataset version |
 """

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from include.data.recalls import recalled_datasets
 from include.errors import UserError
 from include.lineage.release_events import teller
 from include.release.gateway import wait_for_generation
 from include.release.ledger import Event, Ledger, Route
 from include.release.packages import verify_usable
+from include.release.registry import list_versions
 from include.release.routing import Role, RoutingTable, Variant
 from include.serving.package import PackageError
 from include.settings import Settings
@@ -58,7 +60,8 @@ def revert(settings: Settings, family: str, *, to: str | None, reason: str, acto
     A rollout that is under way ends with it: its next step finds other traffic than it left, and stops.
 
     Args:
-        to: The version to go back to; None: the last one that served everything and still loads.
+        to: The version to go back to; None: the last one that served everything, still loads, and was not trained on
+            recalled data.
 
     Raises:
         UserError: There is no such version, or it never served.
@@ -69,9 +72,14 @@ def revert(settings: Settings, family: str, *, to: str | None, reason: str, acto
     if current is None:
         raise UserError(f"nothing serves in {family}", hint="there is no traffic to take back")
     bad = current.table.variants[-1]  # the champion only where it answers alone
-    served = served_fully([current, *ledger.routes_before(family, current.generation)], without=bad.version)
-    wanted = [variant for variant in served if to is None or variant.version == to]
+    away_from = bad.version if to is None or bad is current.table.champion else ""
+    served = served_fully([current, *ledger.routes_before(family, current.generation)], without=away_from)
+    recalled = _recalled(settings, family) if to is None else set()
+    wanted = [
+        variant for variant in served if (to is None or variant.version == to) and variant.version not in recalled
+    ]
     target, passed_over = first_that_loads(settings, family, wanted)
+    passed_over += [f"{variant.version} holds recalled data" for variant in served if variant.version in recalled]
     if target is None:
         known = ", ".join(variant.version for variant in served) or "(none)"
         raise UserError(
@@ -99,6 +107,13 @@ def revert(settings: Settings, family: str, *, to: str | None, reason: str, acto
     )
     record["gateway_seconds"] = round(wait_for_generation(settings, family, generation), 3)
     return record
+
+
+def _recalled(settings: Settings, family: str) -> set[str]:
+    """Model versions that were trained on recalled data."""
+    datasets = recalled_datasets(settings, family)
+    known = list_versions(open_database(settings.database_url), family) if datasets else []
+    return {version.version for version in known if version.dataset_version in datasets}
 
 
 def all_to(variant: Variant, rollout: str = "") -> RoutingTable:

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 
 from include.release import rollback
 from include.release.ledger import Ledger
-from include.release.routing import Role, RoutingTable, Variant
+from include.release.routing import Arm, Role, RoutingTable, Variant
 from include.serving.package import PackageError
 from include.settings import Settings
 from include.store import schema
@@ -61,6 +61,17 @@ class Life:
             stage="canary" if challenger else "",
             **table,
         )
+        return self._swap(generation, made)
+
+    def experiment(self, champion: str, *challengers: str) -> int:
+        """Half of the traffic for the champion, the rest evenly for the challengers."""
+        route = self.ledger.route(FAMILY)
+        weights = [Arm(variant=_variant(Role.CHAMPION, champion), weight=len(challengers))]
+        weights += [Arm(variant=_variant(Role.CHALLENGER, version), weight=1) for version in challengers]
+        made = RoutingTable(champion=_variant(Role.CHAMPION, champion), arms=tuple(weights), rollout="wording")
+        return self._swap(route.generation if route else 0, made)
+
+    def _swap(self, generation: int, made: RoutingTable) -> int:
         at, reason = AT + timedelta(hours=generation), f"step {generation + 1}"
         return self.ledger.swap_route(FAMILY, generation, made, reason=reason, actor="me", at=at)
 

@@ -66,6 +66,11 @@ class TestImpact:
         result = recall(windtunnel, "2.0.1", "--delivery", "2026-10-26", "--json")
         assert (result.code, result.json["live_share"], result.json["serving"]) == (3, 0.0, ["1.2.0"])
 
+    def test_every_arm_of_an_experiment_has_its_share(self, windtunnel: Windtunnel, life: Life) -> None:
+        life.experiment("1.1.0", "1.2.0", "1.0.0")
+        made = recall(windtunnel, "2.0.0", "--dry-run", "--json").json
+        assert [(model["version"], model["share"]) for model in made["models"]] == [("1.1.0", 0.5), ("1.2.0", 0.25)]
+
     def test_a_package_that_is_gone_is_no_target(self, windtunnel: Windtunnel, life: Life) -> None:
         life.broken.add("100" * 8)
         made = recall(windtunnel, "2.0.0", "--json").json
@@ -100,6 +105,22 @@ class TestReverting:
         assert (result.code, result.json["reverted"]["to"], result.json["live_share"]) == (0, "1.0.0", 0.0)
         back = life.ledger.entries(FAMILY, frozenset({Event.ROLLED_BACK}))[0]
         assert "rules were mixed up" in back.record["reason"]
+
+    def test_a_rollback_without_a_target_goes_past_recalled_data(self, windtunnel: Windtunnel, life: Life) -> None:
+        life.serve("1.2.0")  # now 1.1.0 served last, and is recalled with 2.0.0
+        recall(windtunnel, "2.0.0")
+        assert windtunnel("rollback", FAMILY, "--reason", "errors", "--json").json["to"] == "1.0.0"
+
+    def test_a_person_may_go_back_to_recalled_data_by_name(self, windtunnel: Windtunnel, life: Life) -> None:
+        life.serve("1.2.0")
+        recall(windtunnel, "2.0.0")
+        assert windtunnel("rollback", FAMILY, "--to", "1.1.0", "--reason", "it is an emergency").code == 0
+
+    def test_an_experiment_ends_and_its_champion_takes_over(self, windtunnel: Windtunnel, life: Life) -> None:
+        life.experiment("1.1.0", "1.2.0", "1.0.0")
+        result = recall(windtunnel, "2.0.1", "--delivery", "2026-10-26", "--revert", "--json")
+        assert (result.code, result.json["reverted"]["to"]) == (0, "1.1.0")
+        assert [model["served"] for model in result.json["models"]] == [True]
 
     def test_without_a_safe_target_nothing_is_moved(self, windtunnel: Windtunnel, life: Life) -> None:
         result = recall(windtunnel, "1.0.0", "--revert")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from include.data.recalls import refuse_recalled
 from include.errors import UserError, WindtunnelError, clip
 from include.evaluation.gates import Verdict
 from include.release import gateway
@@ -187,6 +188,7 @@ def _arms(settings: Settings, design: Design, route: Route) -> tuple[Arm, ...]:
             raise ExperimentError(
                 f"{version} may not answer anybody: {why}", hint="`windtunnel versions` shows which may"
             )
+        refuse_recalled(settings, design.family, found.dataset_version)
         verify_stored(settings, design.family, found.digest)
         variant = Variant(role=Role.CHALLENGER, version=version, digest=found.digest)
         arms.append(Arm(variant=variant, weight=design.weights[version]))
