@@ -30,6 +30,7 @@ class Event(str, Enum):
 
     DATASET_PUBLISHED = "dataset_published"
     ROWS_RELEASED = "rows_released"  # out of quarantine, by a person
+    PAIRS_REVIEWED = "pairs_reviewed"  # by people, in one review
     DATASET_RECALLED = "dataset_recalled"
     RECALL_LIFTED = "recall_lifted"
     REGISTERED = "registered"

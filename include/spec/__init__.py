@@ -9,6 +9,7 @@ from include.spec.load import (
     load_data_families,
     load_families,
     load_family,
+    load_pair_families,
     profile_names,
 )
 from include.spec.models import AnyFamilySpec, BaseFamilySpec, DataFamilySpec, FamilySpec
@@ -28,6 +29,7 @@ __all__ = [
     "load_data_families",
     "load_families",
     "load_family",
+    "load_pair_families",
     "parse_params",
     "profile_names",
     "resolve_any_spec",

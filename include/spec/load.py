@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from include.errors import UserError
 from include.spec.models import MODEL_KEYS, AnyFamilySpec, DataFamilySpec, FamilySpec
+from include.spec.pairs import QaSpec
 from include.spec.prepare import TRANSFORMS
 
 FAMILIES = Path(__file__).resolve().parent.parent / "families"
@@ -108,6 +109,13 @@ def load_data_families(profile: str = DEFAULT_PROFILE, root: Path = FAMILIES) ->
     for spec in _load_all(profile, root):
         if isinstance(spec, DataFamilySpec):
             yield spec
+
+
+def load_pair_families(profile: str = DEFAULT_PROFILE, root: Path = FAMILIES) -> Iterator[tuple[AnyFamilySpec, QaSpec]]:
+    """The families whose question and answer pairs are validated, with how; see `load_families`."""
+    for spec in _load_all(profile, root):
+        if spec.data.qa is not None:
+            yield spec, spec.data.qa
 
 
 def _load_all(profile: str, root: Path) -> Iterator[AnyFamilySpec]:

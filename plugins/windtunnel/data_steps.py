@@ -6,6 +6,7 @@ from airflow.sdk import BaseOperator, XComArg
 
 from include.spec import BaseFamilySpec
 from plugins.windtunnel.operators.step import step_class, step_defaults
+from plugins.windtunnel.schedule import review_asset
 
 
 def data_steps(spec: BaseFamilySpec, plan: XComArg) -> BaseOperator:
@@ -24,6 +25,7 @@ def data_steps(spec: BaseFamilySpec, plan: XComArg) -> BaseOperator:
         family=spec.family,
         step="validate",
         inputs={"deliveries": ingest.output["deliveries"]},
+        outlets=[review_asset(spec.family)] if spec.data.qa else [],
         doc_md="Great Expectations gate. Rows that fail go to quarantine with their reasons.",
         **arguments,
     )

@@ -20,6 +20,11 @@ def retrain_asset(family: str) -> Asset:
     return Asset(name=f"{family}_retrain", uri=f"windtunnel://{family}/retrain", group="windtunnel")
 
 
+def review_asset(family: str) -> Asset:
+    """The event that the gate may have left pairs for people."""
+    return Asset(name=f"{family}_review", uri=f"windtunnel://{family}/review", group="windtunnel")
+
+
 def cron(expression: str) -> CronTriggerTimetable:
     """Runs at the cron's ticks from now on; each run's data interval reaches back to the tick before."""
     ticks = croniter(expression, datetime(2026, 1, 1, tzinfo=UTC))

@@ -80,6 +80,7 @@ def test_every_family_has_one_dag_of_each_kind(dags: dict[str, Any]) -> None:
     assert set(dags) == {
         *(f"{kind}__{family}" for kind in KINDS for family in with_model),
         *(f"data__{family}" for family in only_data),
+        *(f"review__{family}" for family in all_family_names() if load_any_family(family).data.qa),
     }
 
 
@@ -149,6 +150,7 @@ def test_only_a_passed_gate_leads_to_an_announcement(dags: dict[str, Any]) -> No
     outlets = {task.task_id: [asset.uri for asset in task.outlets] for task in dag.tasks if task.outlets}
     assert outlets == {
         "announce": ["windtunnel://compliance_qa/candidate"],
+        "validate": ["windtunnel://compliance_qa/review"],
         "retry": ["windtunnel://compliance_qa/retrain"],
     }
 
@@ -179,3 +181,12 @@ def test_dag_files_hold_no_logic(path: Path) -> None:
     loops = [node for node in tree.body if isinstance(node, ast.For)]
     assert len(functions) == 1 and len(loops) == 1
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Try | ast.While)]
+
+
+def test_a_review_asks_as_many_people_as_the_spec_wants_and_then_counts(dags: dict[str, Any]) -> None:
+    dag, review = dags["review__compliance_qa"], load_family("compliance_qa").data.qa.review
+    seats = [task for task in dag.tasks if type(task).__name__ == "ReviewOperator"]
+    assert len(seats) == review.reviewers == 3
+    assert all(seat.response_timeout.total_seconds() == review.hours * 3600 for seat in seats)
+    assert all(seat.defaults == ["Leave them in quarantine"] for seat in seats), "silence must release nothing"
+    assert set(dag.get_task("settle").upstream_task_ids) >= {seat.task_id for seat in seats}

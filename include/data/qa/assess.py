@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from include.data.qa.corruptions import KINDS, corrupt
 from include.data.qa.evidence import GROUPS, Corpus, Matrix, measure
 from include.data.qa.facts import Claim, accuracy, claims
+from include.data.qa.issues import told
 from include.data.qa.model import Learnt, Training, Vector, learn, shifted
 from include.data.qa.pairs import Pair
 from include.data.records import ClassifierScore, PairReport
@@ -53,8 +54,7 @@ class Judgement:
     issues: tuple[str, ...]
 
     def __str__(self) -> str:
-        figures = f"confidence {self.confidence:.2f}, coherence {self.coherence:.2f}, facts {self.facts:.2f}"
-        return f"{figures}: {'; '.join(self.issues)}"
+        return told(self.confidence, self.coherence, self.consensus, self.facts, self.issues)
 
 
 class Assessor:
