@@ -7,7 +7,6 @@ import os
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from include.data.sources.credentials import variable
 from include.spec import AnyFamilySpec
 
 
@@ -17,6 +16,8 @@ def connection_variables(spec: AnyFamilySpec) -> dict[str, str]:
     Raises:
         AirflowFailException: There is no such connection.
     """
+    from include.data.sources.credentials import variable  # its package reads files: too heavy for parsing DAGs
+
     found: dict[str, str] = {}
     for name, source in spec.data.sources.items():
         if source.connection and not os.environ.get(variable(source.connection)):
