@@ -38,7 +38,9 @@ def assign(store: ObjectStore, split: SplitSpec, rows: pa.Table, key: str, locat
     """
     division = divide(split, rows, key)
     marks = pa.chunked_array([pa.array(division.marks, pa.string())])
-    moved = pa.table({"key": rows.column(key), SPLIT: marks}).filter(pa.array(division.moved)).sort_by("key")
+    moved = (
+        pa.table({"key": rows.column(key), SPLIT: marks}).filter(pa.array(division.moved, pa.bool_())).sort_by("key")
+    )
     place = None
     if moved.num_rows:
         place = f"{location}-marks/{fingerprint(marks=moved.to_pydict())[:20]}.parquet"

@@ -13,8 +13,9 @@ import pytest
 from include.data.catalogue import Catalogue
 from include.data.quarantine import list_quarantine, quarantined_rows
 from include.data.sources import count_new_rows, select_sources
-from include.errors import UserError
+from include.errors import DataError, UserError
 from include.settings import Settings
+from include.spec.splits import LeakageSpec
 from include.store.database import open_database
 
 from .conftest import FAMILY, Deliveries, Pipeline, ask, make_spec
@@ -202,6 +203,37 @@ def test_the_catalogue_knows_the_source_of_a_delivery(settings: Settings, pipeli
     pipeline.run()
     catalogue = Catalogue(open_database(settings.database_url))
     assert catalogue.names(FAMILY, "live") == {"live.2026-10-12", "live.2026-10-14"}
+
+
+@pytest.fixture
+def exports(settings: Settings, tmp_path: Path) -> Pipeline:
+    """Two tables out of files of one folder, which the spec expects elsewhere."""
+    rule = {"passage_key": "AA:AA-1.1", "document_id": "AA", "passage_id": "AA-1.1", "heading": "", "text": "Rule 1."}
+    (tmp_path / "rules-2026-10-12.jsonl").write_text(json.dumps(rule) + "\n")
+    deliver(tmp_path, "queries-2026-10-12.jsonl", line(1), line(2))
+    (tmp_path / "live" / "queries-2026-10-12.jsonl").rename(tmp_path / "queries-2026-10-12.jsonl")
+    spec = spec_of(tmp_path)
+    live = spec.data.sources["live"].model_copy(update={"url": "data/none", "files": "queries*"})
+    rules = live.model_copy(update={"table": "passages", "files": "rules*", "columns": {}})
+    data = spec.data.model_copy(update={"sources": {"rules": rules, "live": live}})
+    return Pipeline(settings, tmp_path, spec.model_copy(update={"data": data}))
+
+
+def test_another_place_stands_for_all_sources_that_the_spec_finds_at_one(exports: Pipeline) -> None:
+    made = exports.run()
+    assert (made["rows_in"], made["rows_clean"]) == (3, 3)
+    deliveries = exports.dataset(made["dataset_version"]).manifest.deliveries
+    assert [delivery.delivery.rpartition(".")[0].partition(".")[2] for delivery in deliveries] == ["live", "rules"]
+    assert exports.run("again")["dataset_version"] == made["dataset_version"]
+
+
+def test_a_split_table_without_a_row_is_an_error_that_says_so(exports: Pipeline) -> None:
+    folder = Path(str(exports.source))
+    (folder / "queries-2026-10-12.jsonl").rename(folder / "queries-2026-10-14.jsonl")
+    leaks = exports.spec.split.model_copy(update={"leakage": LeakageSpec(text=["question"])})
+    exports.spec = exports.spec.model_copy(update={"split": leaks})
+    with pytest.raises(DataError, match="no clean row in 'questions'"):
+        exports.run(until="2026-10-13")
 
 
 def test_a_place_with_a_password_is_refused_and_not_repeated(folder: Path) -> None:

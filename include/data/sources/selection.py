@@ -29,12 +29,14 @@ class SourceRef:
     Attributes:
         id: Its name in the spec; for another place that a run names, an id made of that place.
         declared: Whether the spec names it.
+        alone: Whether no other source of the family's can use the same names for deliveries.
     """
 
     id: str
     family: str
     spec: SourceSpec
     declared: bool
+    alone: bool = False
 
     def delivery_name(self, name: str) -> str:
         """The name of a delivery within the family: two declared sources may use the same names.
@@ -42,14 +44,14 @@ class SourceRef:
         Raises:
             ValueError: It is no name for an object key.
         """
-        full = f"{self.id}.{name}" if self.declared else name
+        full = name if self.alone else f"{self.id}.{name}"
         if not _NAME.fullmatch(name) or len(full) > MAX_NAME:
             raise ValueError(full)
         return full
 
     def own_names(self, tags: Mapping[str, T]) -> dict[str, T]:
         """`tags` by the names at the source."""
-        return {name.removeprefix(f"{self.id}.") if self.declared else name: value for name, value in tags.items()}
+        return {name if self.alone else name.removeprefix(f"{self.id}."): value for name, value in tags.items()}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Selection:
 def select_sources(spec: BaseFamilySpec, source: str | None) -> Selection:
     """The sources for the run parameter `source`: None, a declared name, or another place.
 
-    Another place is read as the first declared source is.
+    Another place is read as the first declared source is, and as all others are that the spec finds at its place.
 
     Raises:
         UserError: There is no such kind of place, or the URL holds a secret.
@@ -82,8 +84,14 @@ def select_sources(spec: BaseFamilySpec, source: str | None) -> Selection:
     named = tuple(ref for ref in declared if ref.id == source)
     if named:
         return Selection(DECLARED, declared, named)
-    other = SourceRef(source_id(source), spec.family, _at(declared[0].spec, source), False)
-    return Selection(other.id, (other,), (other,))
+    origin = source_id(source)
+    alike = [ref for ref in declared if ref.spec.url == declared[0].spec.url]
+    alone = len(alike) == 1
+    others = tuple(
+        SourceRef(origin if alone else f"{origin}.{ref.id}", spec.family, _at(ref.spec, source), False, alone)
+        for ref in alike
+    )
+    return Selection(origin, others, others)
 
 
 def source_id(place: str) -> str:
