@@ -7,7 +7,7 @@
 | domains | examples per slice value: how many, how even (entropy over its maximum), the largest share |
 | freshness | age in days of the newest and of the middle row when the version was published |
 | diversity | share of different texts, share with a near-duplicate, share of different word pairs |
-| accuracy | share of labels that agree with a ground truth; not measured where none was recorded |
+| accuracy | share of rows that agree with the benchmark's row on the same thing; not measured where there is none |
 
 Nothing is estimated: what cannot be measured is None, with the reason. Of a large version the texts and slices of a
 sample are measured, chosen by the digests of the rows, so that a row that is in the sample of one version is in that of
@@ -31,8 +31,10 @@ from include.data.manifest import Manifest
 from include.data.neighbours import near_duplicates, normalised
 from include.data.records import LATE, Record
 from include.errors import DataError, UserError
-from include.spec.quality import CoverageSpec, QualitySpec
+from include.spec.quality import CoverageSpec, QualitySpec, TruthSpec
+from include.spec.sources import SourceRole
 
+NO_TRUTH = "no source of these rows is a benchmark"
 NEAR = 0.8  # Jaccard similarity of the pieces of two texts
 MAX_TEXTS = 50_000
 _PAIRS = 20_000  # word pairs that are looked at: the share of different ones falls with their number
@@ -91,7 +93,11 @@ class Diversity(Record):
 
 
 class Quality(Record):
-    """What the module says; `accuracy` is None with the reason in `accuracy_why`."""
+    """What the module says.
+
+    Attributes:
+        accuracy: None with the reason in `accuracy_why`, which otherwise says what was compared.
+    """
 
     family: str
     version: str
@@ -104,7 +110,7 @@ class Quality(Record):
     freshness: Freshness
     diversity: Diversity | None
     accuracy: float | None = None
-    accuracy_why: str = "neither a benchmark nor reviewers' answers are recorded for these rows"
+    accuracy_why: str = NO_TRUTH
 
 
 def measure(dataset: Dataset, spec: QualitySpec, slices: Mapping[str, str], published_at: datetime) -> Quality:
@@ -119,7 +125,9 @@ def measure(dataset: Dataset, spec: QualitySpec, slices: Mapping[str, str], publ
     manifest = dataset.manifest
     examples = next(name for name, table in manifest.tables.items() if table.splits)
     _require(manifest, [f"{examples}.{spec.text}"] if spec.text else [])
+    _require(manifest, [f"{examples}.{name}" for name in (spec.truth.match, spec.truth.label)] if spec.truth else [])
     _require(manifest, [place for rule in spec.coverage for place in (rule.of, rule.by)])
+    accuracy, why = _accuracy(dataset, examples, spec.truth)
     totals = manifest.totals
     valid = totals.rows_clean + totals.rows_duplicate + totals.reasons.get(LATE, 0)
     return Quality(
@@ -133,6 +141,8 @@ def measure(dataset: Dataset, spec: QualitySpec, slices: Mapping[str, str], publ
         domains=[_domains(dataset, examples, name, column) for name, column in slices.items()],
         freshness=freshness(manifest, examples, published_at.date()),
         diversity=_diversity(dataset, examples, spec.text) if spec.text else None,
+        accuracy=accuracy,
+        accuracy_why=why,
     )
 
 
@@ -163,6 +173,42 @@ def evenness(counts: Iterable[int]) -> float:
         return 1.0
     total = sum(found)
     return -sum(count / total * math.log(count / total) for count in found) / math.log(len(found))
+
+
+def _accuracy(dataset: Dataset, examples: str, truth: TruthSpec | None) -> tuple[float | None, str]:
+    """Share of the rows of other sources that agree with the benchmark, and what was compared.
+
+    A benchmark's row stands for its question whatever other sources say; of several, the first by key does. An exact
+    copy of a row never gets into a version, so what is compared was written by somebody.
+    """
+    benchmarks = {name for name, role in dataset.manifest.sources.items() if role == SourceRole.BENCHMARK.value}
+    others = set(dataset.manifest.sources) - benchmarks
+    if truth is None or not benchmarks or not others:
+        return None, NO_TRUTH if not benchmarks else "no other source to compare" if not others else "no quality.truth"
+    key = dataset.manifest.tables[examples].key
+    rows = dataset.columns(examples, [key, truth.match, truth.label, "source"]).sort_by(key).to_pylist()
+    rows = [row for row in rows if row[truth.match] is not None and row[truth.label] is not None]
+    known: dict[str, str] = {}
+    for row in rows:
+        if row["source"] in benchmarks:
+            known.setdefault(normalised(str(row[truth.match])), _label(row[truth.label]))
+    compared = [
+        (_label(row[truth.label]), known[asked])
+        for row in rows
+        if row["source"] not in benchmarks and (asked := normalised(str(row[truth.match]))) in known
+    ]
+    if not compared:
+        return None, f"no row of another source has the {truth.match} of a benchmark row"
+    agree = sum(label == wanted for label, wanted in compared)
+    said = f"{agree} of {len(compared)} rows have the {truth.label} of {', '.join(sorted(benchmarks))}"
+    return agree / len(compared), said
+
+
+def _label(value: object) -> str:
+    """A label as it is compared."""
+    if isinstance(value, list):
+        return "\n".join(sorted(str(item) for item in value))
+    return normalised(str(value))
 
 
 def _coverage(dataset: Dataset, rule: CoverageSpec) -> Coverage:

@@ -26,8 +26,8 @@ class Alert(Record):
 
 def alerts(quality: Quality, spec: QualitySpec, before: Quality | None = None) -> list[Alert]:
     """Everything that is out of bounds; `before` is the quality of the version before."""
-    found = [*_validation(quality, spec, before), *_coverage(quality), *_freshness(quality, spec)]
-    return [*found, *_diversity(quality, spec)]
+    found = [*_validation(quality, spec, before), *_accuracy(quality, spec), *_coverage(quality)]
+    return [*found, *_freshness(quality, spec), *_diversity(quality, spec)]
 
 
 def _validation(quality: Quality, spec: QualitySpec, before: Quality | None) -> list[Alert]:
@@ -47,6 +47,21 @@ def _validation(quality: Quality, spec: QualitySpec, before: Quality | None) -> 
             said=f"{quality.validation_rate:.1%} of the delivered rows are valid, {spec.validation_rate:.0%} are "
             f"asked for{trend}",
             advice=f"most often: {reasons}. See `windtunnel quarantine list {quality.family}`, mend them at the source",
+        )
+    ]
+
+
+def _accuracy(quality: Quality, spec: QualitySpec) -> list[Alert]:
+    if quality.accuracy is None or quality.accuracy >= spec.accuracy:
+        return []
+    return [
+        Alert(
+            metric="accuracy",
+            value=quality.accuracy,
+            threshold=spec.accuracy,
+            said=f"{quality.accuracy:.1%} agree with the benchmark ({quality.accuracy_why}), {spec.accuracy:.0%} are "
+            "asked for",
+            advice="look at the rows that differ: either their source is wrong, or the benchmark is out of date",
         )
     ]
 

@@ -69,7 +69,7 @@ def _plots(qualities: Sequence[Quality], spec: QualitySpec) -> list[tuple[str, _
         found.append(("Texts with a near-duplicate", over(near), spec.near_duplicates))
         found.append(("Different word pairs", over(pairs), None))
     if any(quality.accuracy is not None for quality in qualities):
-        found.append(("Accuracy", over([quality.accuracy for quality in qualities]), None))
+        found.append(("Accuracy", over([quality.accuracy for quality in qualities]), spec.accuracy))
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from include.data.quality_alerts import alerts
 from include.data.quality_page import render
 from include.data.quality_store import load_all, load_quality, quality_key
 from include.errors import UserError
+from include.settings import Settings
 from include.spec.quality import CoverageSpec, QualitySpec
 
 from .conftest import FAMILY, Deliveries, Pipeline, ask, make_spec
@@ -121,6 +124,53 @@ class TestMeasured:
             make_spec(quality={"coverage": [{"of": "answers.x", "by": "questions.citations"}]})
 
 
+class TestAccuracy:
+    """Experts are the benchmark here, and what came in out of production is held against them."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        experts = Deliveries(tmp_path / "experts")
+        experts.add("2026-10-12", {"AA": ["Rule 1.", "Rule 2."]}, [ask(n) for n in range(4)])
+        asked = (("what of case 0", "AA-1.1"), ("What of CASE 1?!", "AA-1.2"), ("Of other things?", "AA-1.1"))
+        lines = [
+            {"question_id": f"live-{n}", "question": text, "answer": None, "citations": [f"AA:{cited}"]}
+            for n, (text, cited) in enumerate(asked)
+        ]
+        (tmp_path / "live").mkdir()
+        text = "\n".join(json.dumps({**line, "document_id": "AA"}) for line in lines)
+        (tmp_path / "live" / "queries-2026-10-14.jsonl").write_text(text + "\n")
+        return tmp_path
+
+    def measured(self, settings: Settings, folder: Path, role: str, **rules: Any) -> Quality:
+        sources = {
+            "experts": {"role": role, "url": str(folder / "experts")},
+            "live": {"role": "production_queries", "url": str(folder / "live"), "table": "questions"},
+        }
+        tables = {"passages": {"key": "passage_key"}, "questions": {"key": "question_id", "min_valid_rate": 0.5}}
+        data = {"suite": "compliance_qa", "tables": tables, "sources": sources}
+        pipeline = Pipeline(settings, "", make_spec(data=data, quality=rules))
+        pipeline.source = None  # type: ignore[assignment]  # all declared sources
+        pipeline.run()
+        [found] = load_all(settings, pipeline.store, FAMILY)
+        return found
+
+    def test_rows_of_others_are_held_against_the_benchmark(self, settings: Settings, folder: Path) -> None:
+        truth = {"match": "question", "label": "citations"}
+        found = self.measured(settings, folder, "benchmark", truth=truth)
+        assert found.accuracy == 0.5
+        assert found.accuracy_why == "1 of 2 rows have the citations of experts"
+        assert "accuracy" in [alert.metric for alert in alerts(found, QualitySpec())]
+
+    def test_what_nobody_compared_is_not_invented(self, settings: Settings, folder: Path) -> None:
+        found = self.measured(settings, folder, "benchmark", truth={"match": "answer", "label": "citations"})
+        assert found.accuracy is None and "no row of another source has the answer" in found.accuracy_why
+
+    def test_without_a_benchmark_there_is_none(self, settings: Settings, folder: Path) -> None:
+        truth = {"match": "question", "label": "citations"}
+        found = self.measured(settings, folder, "expert_annotations", truth=truth)
+        assert found.accuracy is None and "no source of these rows is a benchmark" in found.accuracy_why
+
+
 class TestFormulas:
     def test_evenness(self) -> None:
         assert evenness([5, 5, 5]) == pytest.approx(1.0)
@@ -145,6 +195,7 @@ class TestAlerts:
                 {"coverage": [Coverage(of="p.k", by="q.c", covered=1, total=4, at_least=0.5, missing=["a"])]},
                 "coverage of p.k", "25.0% of p.k (1 of 4)", "such as a",
             ),
+            ({"accuracy": 0.5, "accuracy_why": "1 of 2 rows"}, "accuracy", "50.0% agree with", "the rows that differ"),
             ({"freshness": Freshness(newest_days=31, median_days=40)}, "newest_days", "31 days old", "still delivers"),
             ({"freshness": Freshness(newest_days=3, median_days=366)}, "median_days", "middle row", "newer examples"),
             (
