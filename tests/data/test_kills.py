@@ -45,17 +45,18 @@ def kill(dice: random.Random, seconds: float, *works: Work) -> int:
 
 
 def test_killed_fifty_times(source: Deliveries, tmp_path: Path) -> None:
-    """Each installation is killed until a run gets through; then a next one begins, until fifty were killed."""
+    """Two installations at a time are killed until a run gets through; then the next two, until fifty were killed."""
     reference = Work(settings_in(tmp_path / "reference"), source.folder)
     finish(reference)
-    seconds = finish(replace(reference, settings=settings_in(tmp_path / "clock")))
+    seconds = finish(*(replace(reference, settings=settings_in(tmp_path / name)) for name in ("clock", "hand")))
     expected, dice, killed = facts(reference.settings), random.Random(11), 0
-    for number in range(60):
-        work = replace(reference, settings=settings_in(tmp_path / f"{number}"))
-        while kill(dice, seconds, work):
-            killed += 1
-        finish(work)
-        assert facts(work.settings) == expected, f"installation {number}, after {killed} kills"
+    for number in range(30):
+        pair = [replace(reference, settings=settings_in(tmp_path / f"{number}-{side}")) for side in ("a", "b")]
+        while found := kill(dice, seconds, *pair):
+            killed += found
+        finish(*pair)
+        for work in pair:
+            assert facts(work.settings) == expected, f"installation {work.settings.home}, after {killed} kills"
         if killed >= 50:
             return
     raise AssertionError(f"only {killed} processes were still at work when their time came")

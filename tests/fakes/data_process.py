@@ -1,7 +1,7 @@
-"""The data steps in a process that can be killed: forked from a server that has imported everything already.
+"""The data steps in a process that can be killed, forked from a server that is warm (`tests.fakes.warm_data_steps`).
 
 Starting a step anew takes seconds, most of them for importing Great Expectations; a fork takes none, so that a test can
-afford to kill many. The server itself runs nothing: no thread and no connection is inherited.
+afford to kill many.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-
-import deltalake  # noqa: F401 - imported for those that are forked from here
-import great_expectations  # noqa: F401
 
 from include.settings import Settings
 from include.steps.entry import main
@@ -50,7 +47,7 @@ class Work:
 
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["tests.fakes.warm_data_steps"])
     return context
 
 
