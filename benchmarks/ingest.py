@@ -127,8 +127,9 @@ def _turn(side: str, file: Path, folder: Path) -> Turn:
         raise RuntimeError(f"{side} failed on {file}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"{side} {file.parent.name}: {json.dumps(found)}", file=sys.stderr, flush=True)
-    if side == "own" and found["rows"] != found["clean"] + found["totals"]["rows_quarantined"]:
-        raise RuntimeError(f"rows went missing: {found}")
+    totals = found.get("totals")
+    if totals and totals["rows_in"] != sum(totals[f"rows_{part}"] for part in ("clean", "quarantined", "duplicate")):
+        raise RuntimeError(f"rows went missing: {totals}")
     return Turn(found["rows"], found["seconds"], found["peak_mib"])
 
 

@@ -58,7 +58,9 @@ def _own(file: Path, home: Path) -> dict[str, Any]:
     ingested = step(ingest, {"run": "benchmark", "source": source, "since": None, "until": None})
     validated = step(validate, {"deliveries": ingested["deliveries"]})
     published = step(publish, {"checked": validated["checked"], "source": source})
-    totals = {name: published[name] for name in ("rows_in", "rows_clean", "rows_quarantined", "reasons")}
+    totals = {
+        name: published[name] for name in ("rows_in", "rows_clean", "rows_quarantined", "rows_duplicate", "reasons")
+    }
     return {"processor_seconds": took, "rows": published["rows_in"], "clean": published["rows_clean"], "totals": totals}
 
 

@@ -289,14 +289,14 @@ def _repeats(known: Known, table: str, keys: Marks, contents: Marks) -> tuple[ND
     """
     same_key = known.has_marks(table, keys)
     same_content = ~same_key & known.has_contents(table, contents)
-    new = np.flatnonzero(~(same_key | same_content))
+    new = np.flatnonzero(~same_key)
     seen_keys: set[bytes] = set()
     seen_contents: set[bytes] = set()
     for number in new[repeated(keys[new]) | repeated(contents[new])]:
         key, content = keys[number], contents[number]
         if key in seen_keys:
-            same_key[number] = True
-        elif content in seen_contents:
+            same_key[number], same_content[number] = True, False
+        elif same_content[number] or content in seen_contents:
             same_content[number] = True
         else:
             seen_keys.add(key)

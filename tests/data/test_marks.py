@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from include.data import marks
@@ -11,6 +12,7 @@ from include.data.marks import MarkSet, marks_of
 
 
 class TestMarkSet:
+    @hypothesis_settings(deadline=None)
     @given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=25))
     def test_it_is_a_set(self, batches: list[list[int]]) -> None:
         held, merged = marks.HELD, marks.MERGED

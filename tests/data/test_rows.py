@@ -10,6 +10,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from include.data import marks as marks_module
@@ -42,6 +43,7 @@ class TestDigests:
         for change in ({"tags": ["b", "a"]}, {"tags": ["ab"]}, {"tags": None}, {"text": ""}, {"k": "11"}, {"k": None}):
             assert row_marks(batch({**self.ROWS[0], **change}, schema=kinds), self.NAMES)[0] != first, change
 
+    @hypothesis_settings(deadline=None)
     @given(st.lists(st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=2, max_size=2), max_size=30))
     def test_rows_are_the_same_when_their_values_are(self, rows: list[list[str | None]]) -> None:
         made = [dict(zip("ab", row, strict=True)) for row in rows]
