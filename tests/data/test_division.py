@@ -177,6 +177,12 @@ class TestGroups:
         assert caught.value.fields["groups"]["g1"] == ["test", "train", "validation"]
         assert "kind: group" in caught.value.hint
 
+    def test_two_sides_are_enough_to_be_refused_and_rows_without_a_group_are_not(self) -> None:
+        split = spec(train=0.5, validation=0, test=0.5, leakage={"groups": ["g"]})
+        with pytest.raises(LeakageError, match=r"1 of 1 values of 'g' are on two sides.*a \(test, train\)"):
+            divide(split, table(n=40, g=["a"] * 20 + [None] * 20), "id")
+        divide(split, table(n=40, g=pa.nulls(40, pa.string())), "id")
+
 
 class TestTimeSeries:
     DAYS = [date(2026, 1, 1) + timedelta(days=number) for number in range(100)]
