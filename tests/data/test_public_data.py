@@ -58,11 +58,20 @@ def test_obliqa(settings: Settings) -> None:
 
 
 def test_policyqa(settings: Settings) -> None:
-    """Every answer stands where the file says that it does; some quote an address or telephone number."""
+    """Every answer stands where the file says that it does; some quote an address or telephone number.
+
+    Which pairs are left to people is for the judge of pairs, which learns anew: a few dozen, mostly spans that cut a
+    word in two.
+    """
     pipeline = Pipeline(settings, SHARED / "compliance_qa" / "policyqa", load_any_family("compliance_qa"))
     made = pipeline.run()
-    assert (made["rows_in"], made["rows_clean"], made["rows_quarantined"]) == (4_383, 4_365, 15)
-    assert made["reasons"] == {"duplicate": 3, "personal_data": 15}
+    reasons = dict(made["reasons"])
+    judged = reasons.pop("needs_review", 0) + reasons.pop("unsound_answer", 0)
+    assert reasons == {"duplicate": 3, "personal_data": 15}
+    assert (made["rows_in"], made["rows_duplicate"]) == (4_383, 3)
+    assert made["rows_quarantined"] == 15 + judged
+    assert made["rows_clean"] == 4_365 - judged
+    assert judged < 100
 
 
 def test_credit_card_clients(settings: Settings) -> None:
