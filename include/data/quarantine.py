@@ -80,7 +80,12 @@ def find_quarantine(store: ObjectStore, family: str, delivery: str, source: str 
         UserError: There is none, or two sources have a delivery of this name.
     """
     listed = list_quarantine(store, family)
-    found = [entry for entry in listed if entry.delivery == delivery and source in (None, entry.source)]
+    found = [
+        entry
+        for entry in listed
+        if delivery in (entry.delivery, entry.delivery.removeprefix(f"{entry.source}."))
+        and source in (None, entry.source)
+    ]
     if len(found) > 1:
         sources = ", ".join(entry.source for entry in found)
         raise UserError(f"several sources have a delivery {delivery!r}", hint=f"say which (--source): {sources}")

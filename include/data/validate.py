@@ -17,13 +17,17 @@ from typing import Any
 
 from include.data.checks import load_check, load_keys, make_check
 from include.data.records import CheckedDelivery, DeliveryCheck, IngestedDelivery, TableCheck, Totals
-from include.errors import DataError
+from include.errors import DataError, WindtunnelError
 from include.expectations.docs import describe, render
 from include.expectations.known import Known
 from include.expectations.suites import load_suite
 from include.families.contract import load_data_code
 from include.steps.entry import StepContext, read_json
 from include.steps.fingerprint import fingerprint
+
+
+class LostRows(WindtunnelError):
+    """Rows that came in were not checked."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,22 @@ def _check_all(context: StepContext, deliveries: Sequence[IngestedDelivery]) -> 
 
             earlier = [entry.check for entry in checked if entry.check.passed]
             check = make_check(context.store, prefix, spec, code.schemas(), suite, delivery, known, progress, earlier)
+        _require_all(delivery, check)
         checked.append(_Checked(delivery, check, f"{prefix}/check.json"))
         _tell(delivery, check)
     context.progress(len(deliveries), len(deliveries), "deliveries", force=True)
     return checked
+
+
+def _require_all(delivery: IngestedDelivery, check: DeliveryCheck) -> None:
+    """Every record that came in is accounted for; a suite that leaves a table out would lose its rows."""
+    found = sum(table.rows_in for table in check.tables.values())
+    if found != delivery.rows_in:
+        raise LostRows(
+            f"{delivery.rows_in} rows of delivery {delivery.delivery} came in, and {found} were checked",
+            where=delivery.batch_key,
+            hint="the suite and the spec must name every table of the family's code",
+        )
 
 
 def _tell(delivery: IngestedDelivery, check: DeliveryCheck) -> None:

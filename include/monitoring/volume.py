@@ -6,6 +6,7 @@ the champion learned from a source of its run's own, rows at the spec's sources 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from include.data.datasets import open_dataset
@@ -17,10 +18,13 @@ from include.spec.models import FamilySpec
 from include.store.database import open_database
 
 
-def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[str, Any]:
+def new_rows(
+    settings: Settings, spec: FamilySpec, source: str | None, environ: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Rows at the source that no dataset holds yet, and whether that asks for a retrain.
 
     Args:
+        environ: Where connections of sources are found; None takes the process's environment.
         source: Where to look, whatever serves: a declared source, or another place; None takes all declared sources.
 
     Returns:
@@ -30,7 +34,7 @@ def new_rows(settings: Settings, spec: FamilySpec, source: str | None) -> dict[s
         DataError: The source cannot be read.
     """
     place, threshold = source or ", ".join(spec.data.sources), spec.monitoring.min_new_rows
-    count = count_new_rows(settings, spec, source)
+    count = count_new_rows(settings, spec, source, environ=environ)
     why, asks = f"{count} new rows wait at {place}, {threshold} ask for a retrain", count >= threshold
     unrelated = None if source else _unrelated(settings, spec)
     return {

@@ -179,6 +179,11 @@ class SourceSpec(SpecModel):
         return self
 
 
+def connection_variable(connection: str) -> str:
+    """The environment variable of an Airflow connection."""
+    return f"AIRFLOW_CONN_{connection.upper()}"
+
+
 def kind_of(url: str) -> SourceKind:
     """How the place is reached.
 

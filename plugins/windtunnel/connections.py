@@ -7,7 +7,9 @@ import os
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from include.errors import UserError
 from include.spec import AnyFamilySpec
+from include.spec.sources import connection_variable
 
 
 def connection_variables(spec: AnyFamilySpec) -> dict[str, str]:
@@ -16,16 +18,36 @@ def connection_variables(spec: AnyFamilySpec) -> dict[str, str]:
     Raises:
         AirflowFailException: There is no such connection.
     """
-    from include.data.sources.credentials import variable  # its package reads files: too heavy for parsing DAGs
-
     found: dict[str, str] = {}
-    for name, source in spec.data.sources.items():
-        if source.connection and not os.environ.get(variable(source.connection)):
-            try:
-                found[variable(source.connection)] = Connection.get(source.connection).get_uri()
-            except AirflowNotFoundException:
-                raise AirflowFailException(
-                    f"data.sources.{name}: there is no connection {source.connection!r}. What to do: make it under "
-                    f"Admin, Connections, or set {variable(source.connection)}"
-                ) from None
+    for name in _missing(spec):
+        try:
+            found[connection_variable(name)] = Connection.get(name).get_uri()
+        except AirflowNotFoundException:
+            raise AirflowFailException(str(_unknown(name))) from None
     return found
+
+
+async def trigger_connection_variables(spec: AnyFamilySpec) -> dict[str, str]:
+    """The same, on the triggerer.
+
+    Raises:
+        UserError: There is no such connection.
+    """
+    found: dict[str, str] = {}
+    for name in _missing(spec):
+        try:
+            found[connection_variable(name)] = await (await Connection.async_get(name)).aget_uri()
+        except AirflowNotFoundException:
+            raise _unknown(name) from None
+    return found
+
+
+def _missing(spec: AnyFamilySpec) -> list[str]:
+    """Connections of the family's sources that the environment does not hold."""
+    named = {source.connection for source in spec.data.sources.values() if source.connection}
+    return sorted(name for name in named if not os.environ.get(connection_variable(name)))
+
+
+def _unknown(name: str) -> UserError:
+    hint = f"make it under Admin, Connections, or set {connection_variable(name)}"
+    return UserError(f"there is no connection {name!r}", where="data.sources", hint=hint)

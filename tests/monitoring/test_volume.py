@@ -18,7 +18,7 @@ ENOUGH = 10_000
 
 
 def counts(patch: pytest.MonkeyPatch, rows: int) -> None:
-    patch.setattr(volume, "count_new_rows", lambda settings, spec, source: rows)
+    patch.setattr(volume, "count_new_rows", lambda settings, spec, source, environ: rows)
 
 
 def serves(settings: Settings, patch: pytest.MonkeyPatch, learned_from: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from include.data.sources.credentials import find_credentials
 from include.spec.models import FamilySpec
-from plugins.windtunnel.connections import connection_variables
+from plugins.windtunnel.connections import connection_variables, trigger_connection_variables
 from tests.fakes.tiny_family import tiny_spec
 
 
@@ -33,6 +34,17 @@ def test_a_connection_of_airflow_becomes_a_variable_that_the_step_can_read(monke
     assert (read.kind, read.host, read.login, read.password) == ("http", "host", "me", "p@ss/word:1")
 
 
+def test_the_triggerer_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Connection(conn_id="feed-api", conn_type="http", host="host", login="me", password="p@ss/word:1")
+
+    async def get(cls: type, name: str) -> Connection:
+        return {"feed-api": made}[name]
+
+    monkeypatch.setattr(Connection, "async_get", classmethod(get))
+    found = asyncio.run(trigger_connection_variables(spec()))
+    assert find_credentials("feed-api", found).password == "p@ss/word:1"
+
+
 def test_what_is_in_the_environment_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FEED-API", "http://me:secret@host")
     monkeypatch.setattr(Connection, "get", classmethod(lambda cls, name: pytest.fail("asked Airflow")))
@@ -44,5 +56,5 @@ def test_a_connection_that_is_not_there_is_told_at_once(monkeypatch: pytest.Monk
         raise AirflowNotFoundException(name)
 
     monkeypatch.setattr(Connection, "get", classmethod(missing))
-    with pytest.raises(AirflowFailException, match=r"'feed-api'.*What to do"):
+    with pytest.raises(AirflowFailException, match=r"(?s)'feed-api'.*what to do"):
         connection_variables(spec())

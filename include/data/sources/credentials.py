@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from include.errors import UserError, WindtunnelError
+from include.spec.sources import connection_variable
 
-PREFIX = "AIRFLOW_CONN_"
 HIDDEN = "***"
 _MIN_SECRET = 4  # shorter ones would blank out half of every message
 _PUBLIC_EXTRA = frozenset({"region_name", "endpoint_url", "host", "sslmode", "timeout", "verify"})
@@ -56,7 +56,7 @@ def find_credentials(connection: str | None, environ: Mapping[str, str] | None =
     """
     if connection is None:
         return Credentials()
-    name = variable(connection)
+    name = connection_variable(connection)
     value = (os.environ if environ is None else environ).get(name)
     if not value:
         hint = f"set {name} (URI or JSON), or make the connection in Airflow: its runs bring it along"
@@ -66,11 +66,6 @@ def find_credentials(connection: str | None, environ: Mapping[str, str] | None =
     except (ValueError, TypeError, AttributeError):  # their words may hold the secret
         hint = "use Airflow's form: type://login:password@host:port/schema?key=value, or JSON"
         raise UserError(f"the connection {connection!r} cannot be read", where=name, hint=hint) from None
-
-
-def variable(connection: str) -> str:
-    """The environment variable of a connection."""
-    return f"{PREFIX}{connection.upper()}"
 
 
 def _from_uri(value: str) -> Credentials:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,8 @@ def database_url(url: str, credentials: Credentials) -> URL:
     kind = _DRIVERS.get(credentials.kind, credentials.kind)
     try:
         made = make_url(url.replace("postgres://", "postgresql://", 1)) if url else URL.create(kind)
+        if made.drivername == "postgresql" and find_spec("psycopg") is None:  # SQLAlchemy's own choice of a driver
+            made = made.set(drivername="postgresql+psycopg2")
         return made.set(
             host=made.host or credentials.host or None,
             port=made.port or credentials.port,

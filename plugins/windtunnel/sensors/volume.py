@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from include.errors import WindtunnelError
 from include.settings import Settings
 from include.spec import load_family
+from plugins.windtunnel.connections import trigger_connection_variables
 from plugins.windtunnel.runs import run_spec
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class VolumeTrigger(BaseTrigger):
         found: dict[str, Any] = {"asks": False, "why": "the source could not be read"}
         while True:
             try:
-                found = await asyncio.to_thread(volume.new_rows, settings, spec, self.source)
+                environ = {**os.environ, **await trigger_connection_variables(spec)}
+                found = await asyncio.to_thread(volume.new_rows, settings, spec, self.source, environ)
             except WindtunnelError as error:
                 # The source may be away for a moment; the run's own time limit ends the waiting.
                 self.log.warning("counting new rows of %s: %s", self.family, error)
