@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from include.evaluation.gates import TEST_SPLIT
+from include.evaluation.selective import coverage_metric
 from include.evaluation.slices import worst_groups
 from include.spec.models import FamilySpec
 
@@ -24,7 +25,8 @@ def model_card(spec: FamilySpec, report: Mapping[str, Any]) -> str:
     test = report["splits"][TEST_SPLIT]
     dataset, candidate = report["dataset"], report["candidate"]
     percent = f"{report['confidence'] * 100:g}%"
-    quality = [metric for metric in test["summary"] if metric not in dict(_COSTS)]
+    promised = {coverage_metric(found["target"]) for found in report.get("selective") or ()}
+    quality = [metric for metric in test["summary"] if metric not in dict(_COSTS) and metric not in promised]
     lines = [
         f"# {spec.title}",
         "",
@@ -59,6 +61,7 @@ def model_card(spec: FamilySpec, report: Mapping[str, Any]) -> str:
             ],
         ),
         "",
+        *_selective_lines(report.get("selective") or ()),
         *_cost_lines(report["performance"]),
         *_slice_lines(test["slices"], quality),
         "## Limits",
@@ -68,6 +71,30 @@ def model_card(spec: FamilySpec, report: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _selective_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not found:
+        return []
+    rows = [
+        [
+            f"{each['target'] * 100:g}%",
+            "none can be promised" if each["threshold"] is None else f"{each['threshold']:.4g}",
+            f"{each['coverage']:.1%} [{each['low']:.1%}, {each['high']:.1%}]",
+            "-" if each["accuracy"] is None else f"{each['accuracy']:.1%}",
+            str(each["n"]),
+        ]
+        for each in found
+    ]
+    header = ["promised", "answer from confidence", "questions answered", "right of those", "n"]
+    return [
+        "## Answering only when sure",
+        "",
+        f"Each promise holds with {1 - found[0]['delta']:.0%} confidence (Learn then Test, fixed-sequence testing).",
+        "",
+        *_table(header, rows),
+        "",
+    ]
 
 
 def _cost_lines(performance: Mapping[str, Any]) -> list[str]:

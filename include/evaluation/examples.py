@@ -138,6 +138,24 @@ def load_answers(store: ObjectStore, key: str) -> list[dict[str, Any]]:
     ]
 
 
+def answered_numbers(store: ObjectStore, key: str, name: str, ids: Sequence[str]) -> Floats:
+    """The number `name` of every stored answer, in the order of `ids`.
+
+    Raises:
+        DataError: An example has no answer, or an answer no such number.
+    """
+    found = {row["id"]: row["outputs"].get(name) for row in load_answers(store, key)}
+    missing = [example for example in ids if found.get(example) is None]
+    if missing:
+        known = sorted({number for row in load_answers(store, key)[:1] for number in row["outputs"]})
+        raise DataError(
+            f"{len(missing)} of {len(ids)} answers say no {name!r}, the first is that to example {missing[0]}",
+            where="evaluation.selective.confidence",
+            hint=f"numbers of an answer: {', '.join(known) or '(none)'}",
+        )
+    return np.asarray([found[example] for example in ids], dtype=np.float64)
+
+
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of an answer record, such as its score and its confidence."""
     numbers = {name: float(value) for name, value in record.items() if isinstance(value, (int, float, np.number))}

@@ -13,14 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from include.data.datasets import open_dataset
-from include.errors import DataError
+from include.errors import DataError, UserError
 from include.evaluation.adjust import COST_METRICS, UNTRAINED
 from include.evaluation.card import model_card
 from include.evaluation.contenders import CANDIDATE, contenders, fetch_all
-from include.evaluation.examples import Place, aligned, check_examples, load_examples, save_answers, save_examples
+from include.evaluation.examples import (
+    Place,
+    aligned,
+    answered_numbers,
+    check_examples,
+    load_examples,
+    save_answers,
+    save_examples,
+)
 from include.evaluation.gates import TEST_SPLIT, GateInput, Verdict, judge_gate
 from include.evaluation.intervals import Interval, mean_interval, paired_interval
 from include.evaluation.performance import Timings, cost_comparison, cost_summary, machine, measure
+from include.evaluation.selective import Selective, find_threshold
 from include.evaluation.slices import check_slices, slice_report
 from include.families.contract import DatasetView, Examples, Family, ModelRuntime, load_code
 from include.serving.package import read_package
@@ -81,6 +90,8 @@ def evaluate(context: StepContext) -> dict[str, Any]:
     splits = {split: _evaluate_split(bench, split) for split in _splits(context)}
     costs = _measure(bench)
     test = splits[TEST_SPLIT]
+    selective = _selective(bench, answers_key)
+    test["summary"] |= {found.metric: found.measured() for found in selective}
     test["summary"] |= costs["summary"]
     for name, comparison in costs["comparisons"].items():
         test["comparisons"][name] |= comparison
@@ -93,6 +104,7 @@ def evaluate(context: StepContext) -> dict[str, Any]:
         "champion": inputs.get("champion"),
         "splits": splits,
         "performance": costs["performance"],
+        "selective": [found.to_json() for found in selective],
         "answers_key": answers_key,
         "confidence": spec.evaluation.confidence,
         "resamples": spec.evaluation.resamples,
@@ -116,6 +128,7 @@ def evaluate(context: StepContext) -> dict[str, Any]:
         },
         "baselines": {name: _reference_record(test, digests, name) for name in inputs.get("baselines") or ()},
         "zero_shot": _reference_record(test, digests, UNTRAINED) if UNTRAINED in digests else None,
+        "selective": [found.to_json() for found in selective],
         "signature": signature,
         "package_bytes": package.size,
         "n": test["n"],
@@ -190,6 +203,26 @@ def _outcomes(bench: Bench, name: str, split: str) -> Examples:
 def _save_answers(bench: Bench) -> str:
     place = _place(bench, CANDIDATE, TEST_SPLIT)
     return save_answers(bench.context.store, place, bench.family, bench.runtime(CANDIDATE), bench.dataset)
+
+
+def _selective(bench: Bench, answers_key: str) -> list[Selective]:
+    """The thresholds that hold the promised accuracies of the candidate on the test split."""
+    asked = bench.context.document.model_spec.evaluation.selective
+    if asked is None:
+        return []
+    examples = _outcomes(bench, CANDIDATE, TEST_SPLIT)
+    if asked.correct not in examples.metrics:
+        raise UserError(
+            f"there is no metric {asked.correct!r}",
+            where="evaluation.selective.correct",
+            hint=f"the family gives: {', '.join(sorted(examples.metrics))}",
+        )
+    confidence = answered_numbers(bench.context.store, answers_key, asked.confidence, examples.ids)
+    quality = examples.metrics[asked.correct]
+    return [
+        find_threshold(confidence, quality, target=target, delta=asked.delta, seed=bench.seed)
+        for target in asked.targets
+    ]
 
 
 def _measure(bench: Bench) -> dict[str, Any]:

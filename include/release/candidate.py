@@ -218,6 +218,7 @@ def _record(
         "comparisons": evaluation["comparisons"],
         "champion": evaluation.get("champion"),
         "baselines": evaluation["baselines"],
+        "selective": evaluation.get("selective", []),
         "signature": evaluation["signature"],
         "bytes": evaluation["package_bytes"],
         "report_key": evaluation["report_key"],

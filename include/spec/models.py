@@ -276,6 +276,25 @@ class GateSpec(SpecModel):
         return self
 
 
+class SelectiveSpec(SpecModel):
+    """Answering only when sure enough: which accuracy is promised on what is answered; see `evaluation.selective`.
+
+    Each target gives a metric that gates can ask for: the share of questions that can be answered while the promise
+    holds, such as `coverage_at_99`.
+
+    Attributes:
+        confidence: Number of the answer record that says how sure the model is.
+        correct: Metric that says whether an answer was right: 0 or 1, or a share.
+        targets: Means of `correct` that must hold on what is answered.
+        delta: Chance that a promise does not hold.
+    """
+
+    confidence: Name = "confidence"
+    correct: Name
+    targets: list[Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(min_length=1)
+    delta: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+
+
 class EvaluationSpec(SpecModel):
     """How the candidate is judged: gates, the confidence of intervals, and how a failed gate is answered.
 
@@ -284,6 +303,7 @@ class EvaluationSpec(SpecModel):
         resamples: Bootstrap resamples per interval.
         max_attempts: Sweep -> train -> evaluate rounds before a failing candidate is archived.
         latency_requests: Requests for the latency measurement, per model, interleaved.
+        selective: Accuracy that is promised on what is answered; None promises none.
     """
 
     gates: list[GateSpec] = Field(min_length=1)
@@ -292,6 +312,7 @@ class EvaluationSpec(SpecModel):
     max_attempts: Annotated[int, Field(ge=1, le=5)] = 2
     latency_requests: Annotated[int, Field(ge=20)] = 200
     slices: list[Name] = []
+    selective: SelectiveSpec | None = None
 
     @model_validator(mode="after")
     def _unique_names(self) -> EvaluationSpec:

@@ -86,6 +86,45 @@ def test_a_baseline_that_already_serves_is_measured_once(context: Context, packa
     assert champion_costs == baseline_costs
 
 
+SURE = {"confidence": "score", "correct": "hit_at_1", "targets": [0.9, 0.99]}
+PROMISE = {"name": "answers_enough", "metric": "coverage_at_90", "operator": "gte", "threshold": 0.5}
+
+
+def promising(**changes: Any) -> Any:
+    return tiny_spec(
+        evaluation={
+            "gates": [PROMISE], "selective": {**SURE, **changes}, "resamples": 100, "latency_requests": 20,
+            "slices": ["document"],
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_coverage_at_a_promised_accuracy_is_measured_gated_and_on_the_card(
+    context: Context, package: Package, store: ObjectStore
+) -> None:
+    found = evaluate(context(promising(), candidate=package(skill=1.0), zero_shot=False, baselines=[]))
+    assert found["summary"]["coverage_at_90"]["value"] > 0.8
+    assert found["summary"]["coverage_at_99"]["value"] == 0.0, "60 examples cannot prove 99%"
+    record = {"splits": {"test": found}, "gates": [PROMISE], "confidence": 0.95, "champion": None}
+    assert decide(record)["verdict"] == "PASS"
+    ninety_nine = {**PROMISE, "metric": "coverage_at_99"}
+    assert decide({**record, "gates": [ninety_nine]})["verdict"] == "INCONCLUSIVE"
+    report = json.loads(store.get(found["report_key"]))
+    assert report["selective"] == found["selective"]
+    assert [each["target"] for each in report["selective"]] == [0.9, 0.99]
+    card = store.get(found["card_key"]).decode()
+    assert "Answering only when sure" in card and "none can be promised" in card
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"confidence": "mood"}, "mood"), ({"correct": "taste"}, "taste")])
+def test_a_promise_about_what_is_not_there_is_refused(
+    context: Context, package: Package, changes: dict[str, str], said: str
+) -> None:
+    with pytest.raises((DataError, UserError), match=said):
+        evaluate(context(promising(**changes), candidate=package(), zero_shot=False, baselines=[]))
+
+
 @pytest.mark.parametrize(("p50", "decided"), [(5.0, True), (10.0, False), (20.0, True)])
 def test_a_cost_is_measured_until_its_gate_is_decided(
     context: Context, package: Package, monkeypatch: pytest.MonkeyPatch, p50: float, decided: bool
