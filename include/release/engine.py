@@ -272,6 +272,12 @@ def _why_not(ledger: Ledger, candidate: ModelVersion) -> str | None:
 
 def _refuse_second_rollout(ledger: Ledger, family: str) -> None:
     route = ledger.route(family)
+    if route is not None and route.table.arms:
+        name = route.table.rollout.removeprefix("experiment-")
+        raise ReleaseError(
+            f"experiment {name} of {family} has the traffic",
+            hint=f"`windtunnel experiment stop {family} {name} --reason ...` gives it back",
+        )
     if route is not None and route.table.stage:
         raise ReleaseError(
             f"rollout {route.table.rollout} of {family} is under way, at stage {route.table.stage}",

@@ -73,6 +73,7 @@ class TestResult:
         assert found.threshold is not None and found.threshold < 0.03
         assert found.coverage > 0.97 and found.accuracy == 1.0
         assert found.low < found.coverage <= found.high <= 1.0
+        assert found.n == 850, "the examples that choose the thresholds do not test them"
 
     def test_too_few_examples_leave_it_open_and_say_how_many_it_takes(self) -> None:
         found = find_threshold(np.linspace(0, 1, 100), np.ones(100), target=0.99, delta=0.05, seed=1)

@@ -49,6 +49,7 @@ def create(settings: Settings, design: Design, *, actor: str, at: datetime) -> _
     Raises:
         ExperimentError: Another experiment has the name, a rollout is under way, the control does not serve, or a
             challenger may not.
+        DataError: A challenger was trained on data that was recalled.
         PackageError: A challenger's package is missing or altered.
         StaleRoute: Somebody else changed the traffic at the same moment.
         GatewayError: The gateway did not take over; call it again.

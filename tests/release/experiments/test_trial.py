@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from include.errors import UserError
+from include.errors import DataError, UserError
 from include.release import gateway
 from include.release.decisions import read_decision, replay
 from include.release.experiments.design import Design
@@ -258,7 +258,7 @@ class TestBeginning:
         lab.begin()
         with pytest.raises(ExperimentError, match="under way"):
             lab.begin(lab.second, name="other")
-        with pytest.raises(ReleaseError, match="under way"):
+        with pytest.raises(ReleaseError, match="experiment trial of tiny has the traffic"):
             lab.tunnel.begin(lab.second, run="release/other")
 
     def test_what_may_not_serve_may_not_be_tried(self, lab: Lab) -> None:
@@ -271,6 +271,16 @@ class TestBeginning:
         design["variants"].reverse()
         with pytest.raises(ExperimentError, match="must be what serves"):
             create(lab.tunnel.settings, Design.model_validate(design), actor="me", at=lab.tunnel.now)
+
+    def test_what_learned_from_recalled_data_may_not_be_tried(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        def recalled(settings: Any, family: str, version: str) -> None:
+            raise DataError(f"dataset {version} of {family} was recalled")
+
+        monkeypatch.setattr("include.release.experiments.trial.refuse_recalled", recalled)
+        with pytest.raises(DataError, match=r"dataset 1.0.0 of tiny was recalled"):
+            lab.begin()
+        route = lab.tunnel.ledger.route(FAMILY)
+        assert route is not None and not route.table.arms
 
     def test_two_that_begin_at_the_same_moment_do_not_both(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         from include.release.experiments import trial
