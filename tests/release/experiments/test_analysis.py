@@ -152,6 +152,12 @@ class TestGuardrails:
             "a guardrail without data is not passed"
         )
 
+    def test_harm_must_be_surely_more_than_the_margin(self) -> None:
+        rail = {"guardrails": [{"name": "helpful", "margin": 0.05}]}
+        hit = {A: (20_000, 0.50), B: (20_000, 0.515)}
+        assert verdict(rates(hit=hit, helpful={A: (20_000, 0.5), B: (20_000, 0.448)}), **rail)[0] == "CONTINUE"
+        assert verdict(rates(hit=hit, helpful={A: (20_000, 0.5), B: (20_000, 0.40)}), **rail)[0] == "KEEP"
+
     def test_harm_is_corrected_for_the_number_of_guardrails(self) -> None:
         many = [{"name": f"rail{number}", "margin": 0.0} for number in range(12)]
         rails = {f"rail{number}": {A: (6000, 0.50), B: (6000, 0.50)} for number in range(11)}

@@ -44,6 +44,14 @@ def test_the_error_of_a_ratio_is_that_of_resampled_units() -> None:
     assert found.error > 1.5 * independent, "answers of one unit resemble each other"
 
 
+def test_the_error_of_a_ratio_follows_units_that_ask_more_and_are_better() -> None:
+    counts = RNG.integers(1, 10, 2000)
+    hits = RNG.binomial(counts, counts / 10)
+    residuals = (hits - hits.sum() / counts.sum() * counts) / counts.mean()
+    found = estimates({"a": Sums.of(hits, counts)}, share=False)["a"]
+    assert found.sd == pytest.approx(residuals.std(ddof=1))
+
+
 def test_a_share_without_a_miss_is_not_taken_for_certain() -> None:
     sums = {"a": Sums.of(np.zeros(2000)), "b": Sums.of(np.zeros(2000))}
     sure = difference(*(estimates(sums, share=False)[name] for name in "ba"))
