@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -81,20 +82,29 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
         return result
 
     def _witness(self, event: dict[str, Any]) -> tuple[str, Evidence, dict[str, Any] | None]:
-        """The attempt's name, what is known about its end, and what it used."""
+        """The attempt's name, what is known about its end, and what it used.
+
+        Read as the API gives it: the client's classes refuse what they do not know, and no cluster has their version.
+        """
         name, namespace, tail = event["name"], event["namespace"], list[str]()
         pod: dict[str, Any] = {}  # it may be gone by now
         with contextlib.suppress(ApiException):
-            pod = self._as_json(self.client.read_namespaced_pod(name, namespace))
+            pod = json.loads(self.client.read_namespaced_pod(name, namespace, _preload_content=False).data)
         with contextlib.suppress(ApiException):
             log = self.client.read_namespaced_pod_log(
-                name, namespace, container=self.base_container_name, tail_lines=_TAIL_LINES
+                name,
+                namespace,
+                container=self.base_container_name,
+                tail_lines=_TAIL_LINES,
+                _preload_content=False,
             )
-            tail = str(log).splitlines()
+            tail = log.data.decode("utf-8", "replace").splitlines()
         events: list[dict[str, Any]] = []
         with contextlib.suppress(ApiException):
-            found = self.client.list_namespaced_event(namespace, field_selector=f"involvedObject.name={name}")
-            events = [self._as_json(item) for item in found.items]
+            found = self.client.list_namespaced_event(
+                namespace, field_selector=f"involvedObject.name={name}", _preload_content=False
+            )
+            events = json.loads(found.data)["items"]
         evidence = Evidence(
             exit_code=pod_status.exit_code(pod, self.base_container_name),
             log_tail=tail,
@@ -107,11 +117,6 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
         seconds = pod_status.seconds(pod, self.base_container_name)
         attempt = (pod.get("metadata") or {}).get("uid") or name
         return str(attempt), evidence, None if seconds is None else {"seconds": seconds}
-
-    def _as_json(self, value: Any) -> dict[str, Any]:
-        """As the API gave it, not as the client's classes name things."""
-        record: dict[str, Any] = self.client.api_client.sanitize_for_serialization(value)
-        return record
 
     def _apply(self, resources: ResourcesSpec, document: RunDocument) -> None:
         self.image = resources.image
