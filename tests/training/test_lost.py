@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from include.settings import Settings
 from include.store.objects import ObjectStore, open_store
 from include.training.lost import LostWork, Mark, MarkWriter
+
+MARK = "steps/x/fit/1/mark.json"
 
 
 @pytest.fixture
@@ -70,6 +73,18 @@ def test_on_the_same_machine_no_step_is_missed(store: ObjectStore, tmp_path: Pat
     _try(lost, store, 0, 17, 10, publish=False)  # it died within its first second
     lost.begin(10)
     assert lost.total()["steps"] == 7
+
+
+def test_where_the_store_knows_more_than_the_machine_it_is_believed(store: ObjectStore, tmp_path: Path) -> None:
+    lost = _lost(store, tmp_path)
+    _try(lost, store, 0, 17, 10)
+    before = lost.path.read_bytes()
+    writer = MarkWriter(store, "steps/x/fit/1", lost.path, Mark(**json.loads(store.get(MARK))).attempt)
+    writer.step(19, 38.0)
+    writer.publish()
+    lost.path.write_bytes(before)  # the same try, two steps ago
+    lost.begin(10)
+    assert lost.total()["steps"] == 9
 
 
 def test_a_training_that_begins_anew_lost_everything(store: ObjectStore, tmp_path: Path) -> None:
