@@ -1,7 +1,8 @@
 """`windtunnel COMMAND ...`: reads the command line and calls one function.
 
 Only the standard library is imported before the command is known, so that the command starts at once. Exit status: 0
-done, 1 something outside failed, 2 a person must change something, 3 everything ran and the candidate was refused.
+done, 1 something outside failed, 2 a person must change something, 3 everything ran and the candidate was refused, or
+recalled data is in the traffic.
 """
 
 from __future__ import annotations

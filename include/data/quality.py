@@ -36,7 +36,7 @@ from include.spec.sources import SourceRole
 
 NO_TRUTH = "no source of these rows is a benchmark"
 NEAR = 0.8  # Jaccard similarity of the pieces of two texts
-MAX_TEXTS = 50_000
+MAX_TEXTS = 20_000  # some seconds of one core
 _PAIRS = 20_000  # word pairs that are looked at: the share of different ones falls with their number
 _WORD = re.compile(r"\w+")
 

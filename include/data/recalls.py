@@ -250,7 +250,8 @@ def _holds_row(store: ObjectStore, rows: Sequence[RecalledRow], manifest: Manife
 
 
 def _matching(store: ObjectStore, table: TableManifest, deliveries: Iterable[str], keys: Sequence[str]) -> pa.Table:
-    """Key, digest and delivery of the rows with one of `keys`."""
-    columns = [table.key, DIGEST, DELIVERY]
-    rows = DeltaTables(store).read(table.location, table.delta_version, set(deliveries), columns)
-    return rows.filter(pc.is_in(pc.cast(rows.column(table.key), pa.string()), pa.array(keys, pa.string())))
+    """Key, digest and delivery of the rows with one of `keys`; the table is read piece by piece."""
+    columns, wanted = [table.key, DIGEST, DELIVERY], pa.array(keys, pa.string())
+    pieces = DeltaTables(store).stream(table.location, table.delta_version, set(deliveries), columns)
+    found = [piece.filter(pc.is_in(pc.cast(piece.column(table.key), pa.string()), wanted)) for piece in pieces]
+    return pa.Table.from_batches(found) if found else pa.table({name: pa.array([], pa.string()) for name in columns})
