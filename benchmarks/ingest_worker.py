@@ -21,12 +21,16 @@ def main(argv: list[str]) -> None:
     began = time.perf_counter()
     found = {"own": _own, "plain": _plain}[side](Path(file), Path(home))
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, **found}))
+    print(json.dumps({"seconds": seconds, "peak_mib": _peak_mib(), **found}))
+
+
+def _peak_mib() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _own(file: Path, home: Path) -> dict[str, Any]:
-    """What came in, what is in the version, and the processor seconds of each step."""
+    """What came in, what is in the version, processor seconds of each step, and the peak of memory after it."""
     from benchmarks import orders_suite
     from benchmarks.orders import orders_spec
     from include.data.ingest import ingest
@@ -41,6 +45,7 @@ def _own(file: Path, home: Path) -> dict[str, Any]:
     settings, spec = Settings.from_env({"WINDTUNNEL_HOME": str(home)}), orders_spec()
     store = open_store(settings.store_url)
     took: dict[str, float] = {}
+    peaks: dict[str, int] = {}
 
     def step(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         name = function.__name__
@@ -50,7 +55,7 @@ def _own(file: Path, home: Path) -> dict[str, Any]:
         began = time.process_time()
         if run_step(StepContext(document, store, settings), function):
             raise SystemExit(f"the step {name} failed")
-        took[name] = round(time.process_time() - began, 2)
+        took[name], peaks[name] = round(time.process_time() - began, 2), round(_peak_mib())
         outputs: dict[str, Any] = json.loads(store.get(document.result_key))["outputs"]
         return outputs
 
@@ -61,7 +66,13 @@ def _own(file: Path, home: Path) -> dict[str, Any]:
     totals = {
         name: published[name] for name in ("rows_in", "rows_clean", "rows_quarantined", "rows_duplicate", "reasons")
     }
-    return {"processor_seconds": took, "rows": published["rows_in"], "clean": published["rows_clean"], "totals": totals}
+    return {
+        "processor_seconds": took,
+        "peaks_mib": peaks,
+        "rows": published["rows_in"],
+        "clean": published["rows_clean"],
+        "totals": totals,
+    }
 
 
 def _plain(file: Path, home: Path) -> dict[str, Any]:
