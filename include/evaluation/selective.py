@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 
 #: Share of the examples that choose the thresholds; the rest test them.
 LEARN = 0.15
-#: The sequence begins where the test should succeed with this much to spare: what stops it at once proves nothing.
-_SPARE = 0.2
+#: The sequence begins where the p-value should be this much under `delta`: a start that just succeeds often does not.
+_SPARE = 0.01
 _LEVELS = 50
 _FEW = 8
 
