@@ -20,8 +20,8 @@ from include.data.__main__ import STEPS
 from include.data.quarantine import newest_checks
 from include.data.records import CheckedDelivery, IngestedDelivery, RowCounts
 from include.settings import Settings
-from include.spec import parse_params
-from include.spec.resolve import resolve_any_spec
+from include.spec import family_folder, parse_params, profile_names, resolve_any_spec
+from include.spec.load import DEFAULT_PROFILE
 from include.steps.document import make_document, run_key
 from include.steps.entry import EXIT_FINAL, EXIT_OK, StepContext, quiet_libraries, run_step
 from include.steps.fingerprint import code_version
@@ -39,7 +39,7 @@ def ingest(arguments: argparse.Namespace, out: Output) -> int:
     family, settings = chosen_family(arguments.family), live_settings()
     since, until = arguments.interval or (None, None)
     params = parse_params(
-        {"profile": arguments.profile or settings.profile, "source": arguments.source, "since": since, "until": until}
+        {"profile": _profile(arguments, settings), "source": arguments.source, "since": since, "until": until}
     )
     run = _Run(settings, family, params.profile, out)
     given = {
@@ -68,6 +68,12 @@ def ingest(arguments: argparse.Namespace, out: Output) -> int:
         record = {name: published[name] for name in facts}
         out.document({"ok": True, **_document(rows), **record, "watermarks": ingested["watermarks"]})
     return EXIT_OK
+
+
+def _profile(arguments: argparse.Namespace, settings: Settings) -> str:
+    """The one that was asked for; else the installation's where the family has it, as in the form of the DAG."""
+    known = profile_names(family_folder(chosen_family(arguments.family)) / "family.yaml")
+    return arguments.profile or (settings.profile if settings.profile in known else DEFAULT_PROFILE)
 
 
 class _Run:

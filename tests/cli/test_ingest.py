@@ -77,3 +77,28 @@ def test_what_is_no_interval_is_refused(
 ) -> None:
     assert main(["data", "ingest", FAMILY, "--interval", *interval]) == 2
     assert "what to do" in capsys.readouterr().err
+
+
+def test_a_family_that_is_only_data_is_ingested_whatever_the_installations_profile(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINDTUNNEL_PROFILE", "demo")  # which the family does not have
+    names = ["id", "title", "Summary2", "newkeys", "cause", "Tagged2"]
+    text = "On May 3 2012 Employee #1 fell 20 ft from a scaffold and broke his arm."
+    rows = [names, ["200361855", "Fall", text, "fall", "[]", "falls"], ["200361856", "Fall", text, "fall", "", "fell"]]
+    (tmp_path / "tagged.csv").write_text("\n".join(",".join(row) for row in rows))
+    (tmp_path / "incidents.csv").write_text(
+        "id,title,SUMMARY,industry,diagnosis,occupation,1st occupation,fall dist,cause,fatcause\n"
+        f'200361855,Fall,{text},1542,",Fracture",",Roofers",Roofers,20,Roofing,Fall from roof\n'
+    )
+    arguments = ["data", "ingest", "risk_classification", "--source", str(tmp_path), "--json"]
+    assert main(arguments) == 2
+    made = json.loads(capsys.readouterr().out)
+    assert not made["ok"]
+    assert "unknown_label" in json.dumps(made)
+    assert [
+        (entry["table"], entry["rows_in"], entry["rows_clean"]) for entry in made["tables"] if entry["rows_in"]
+    ] == [
+        ("incidents", 1, 1),
+        ("labels", 2, 1),
+    ]
