@@ -122,7 +122,8 @@ def test_a_training_that_ran_out_of_memory_goes_on_in_smaller_batches(steps: Ste
     steps.store.put(document.document_key, document.model_dump_json().encode())
     outputs = steps.run(document)
     assert outputs["resumed_from_step"] >= 5
-    assert 0 <= outputs["work_lost"]["steps"] < 5 and outputs["work_lost"]["tries"] == 1
+    assert outputs["work_lost"]["tries"] == 1
+    assert 0 <= outputs["work_lost"]["steps"] <= 5  # an interval at most: killed while it saved the next checkpoint
     assert outputs["steps"] == 24  # 12 an epoch, as with the batches that were asked for
     assert outputs["adjusted"] == {
         "batch_size": {"asked": 8, "used": 4},
