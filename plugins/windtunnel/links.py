@@ -21,6 +21,18 @@ class DataDocsLink(BaseOperatorLink):
     name = "Data Docs"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-        run = quote(ti_key.run_id, safe="")
-        return f"{base}{PREFIX}/data-docs/{quote(ti_key.dag_id, safe='')}/{run}"
+        return _page("data-docs", ti_key)
+
+
+class DataQualityLink(BaseOperatorLink):
+    """From the `publish` task to the quality of the data over its versions."""
+
+    name = "Data Quality"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        return _page("data-quality", ti_key)
+
+
+def _page(kind: str, ti_key: TaskInstanceKey) -> str:
+    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return f"{base}{PREFIX}/{kind}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"

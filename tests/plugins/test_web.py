@@ -26,6 +26,7 @@ from tests.data.conftest import make_spec
 
 DAG_ID, RUN_ID = "train__compliance_qa", "manual__2026-11-02T08:00:00+00:00"
 PAGE = f"/windtunnel/data-docs/{DAG_ID}/manual__2026-11-02T08%3A00%3A00%2B00%3A00"
+QUALITY = PAGE.replace("data-docs", "data-quality")
 
 
 class AuthManager:
@@ -74,6 +75,22 @@ def test_the_page_of_the_run_is_shown_to_whom_may_read_the_logs(airflow: Any, se
     assert manager.asked == [("GET", DagAccessEntity.TASK_LOGS, DAG_ID)]
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "private, no-store"
+
+
+def test_the_quality_of_the_data_is_a_page_of_its_own(airflow: Any, settings: Settings) -> None:
+    client, manager = airflow
+    store_docs(settings)
+    assert client.get(QUALITY).status_code == 404
+    store, at = open_store(settings.store_url), datetime(2026, 11, 2, tzinfo=UTC)
+    run, spec = run_key(DAG_ID, RUN_ID), make_spec()
+    document = make_document("publish", run, spec, {}, spec_parts=("data",), code_version="t", created_at=at)
+    store.put(document.document_key, document.model_dump_json().encode())
+    store.put(f"{document.output}/docs/quality.html", b"<p>how good it is</p>")
+    answer = client.get(QUALITY)
+    assert (answer.status_code, answer.text) == (200, "<p>how good it is</p>")
+    assert manager.asked[-1] == ("GET", DagAccessEntity.TASK_LOGS, DAG_ID)
+    client.headers.pop("Authorization")
+    assert client.get(QUALITY).status_code in (401, 403)
 
 
 @pytest.mark.parametrize("token", [None, "Bearer mallory", "Basic YTpi"])
@@ -146,8 +163,12 @@ def test_the_validate_task_links_to_the_page_of_its_run(
     with DAG(DAG_ID):
         validate = LocalStepOperator(task_id="validate", family="compliance_qa", step="validate", inputs={})
         publish = LocalStepOperator(task_id="publish", family="compliance_qa", step="publish", inputs={})
-    assert publish.operator_extra_links == ()
+        ingest = LocalStepOperator(task_id="ingest", family="compliance_qa", step="ingest", inputs={})
+    assert ingest.operator_extra_links == ()
+    (quality,) = publish.operator_extra_links
     (link,) = validate.operator_extra_links
     ti: Any = type("Ti", (), {"dag_id": DAG_ID, "run_id": RUN_ID})
     assert link.name == "Data Docs"
     assert link.get_link(validate, ti_key=ti) == f"https://airflow.example.org/prod{PAGE}"
+    assert quality.name == "Data Quality"
+    assert quality.get_link(publish, ti_key=ti) == f"https://airflow.example.org/prod{QUALITY}"

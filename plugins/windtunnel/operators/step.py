@@ -30,7 +30,7 @@ from include.steps.fingerprint import code_version
 from include.steps.parts import SPEC_PARTS
 from include.store.objects import ObjectNotFound, ObjectStore, open_store
 from plugins.windtunnel.connections import connection_variables
-from plugins.windtunnel.links import DataDocsLink
+from plugins.windtunnel.links import DataDocsLink, DataQualityLink
 from plugins.windtunnel.operators.failed import StepRetryPolicy, text_of, to_exception
 from plugins.windtunnel.runs import run_any_spec, run_name, run_params
 
@@ -66,11 +66,13 @@ class StepMixin:
 
     @property
     def operator_extra_links(self) -> tuple[BaseOperatorLink, ...]:
-        """What the UI links to from the task: the Data Docs, where the step writes them.
+        """What the UI links to from the task: the page that the step writes.
 
         Airflow asks mapped operators as well, which are no instances of this class and have no `step`.
         """
-        return (DataDocsLink(),) if getattr(self, "step", None) == "validate" else ()
+        links: dict[str, BaseOperatorLink] = {"validate": DataDocsLink(), "publish": DataQualityLink()}
+        step = getattr(self, "step", None)
+        return (links[step],) if step in links else ()
 
     def write_document(self, context: Context) -> RunDocument:
         """Makes the step's run document and puts it into the object store."""

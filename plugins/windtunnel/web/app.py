@@ -39,20 +39,32 @@ def make_app() -> FastAPI:
         dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
     ) -> HTMLResponse:
         """The validation of a run, for whoever may read the logs of its DAG."""
-        return HTMLResponse(_docs_of(dag_id, run_id), headers=_HEADERS)
+        page = _page_of(dag_id, run_id, "validate", "index.html", "this run has not validated anything")
+        return HTMLResponse(page, headers=_HEADERS)
+
+    @app.get(
+        "/data-quality/{dag_id}/{run_id}",
+        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
+    )
+    def data_quality(
+        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
+    ) -> HTMLResponse:
+        """The quality of the data over its versions up to that of a run, for whoever may read the logs of its DAG."""
+        page = _page_of(dag_id, run_id, "publish", "quality.html", "this run has not published anything")
+        return HTMLResponse(page, headers=_HEADERS)
 
     return app
 
 
-def _docs_of(dag_id: str, run_id: str) -> bytes:
+def _page_of(dag_id: str, run_id: str, step: str, page: str, missing: str) -> bytes:
     if not _DAG_ID.fullmatch(dag_id) or not dag_id.strip("."):  # another name could lead to another DAG's documents
         raise _missing("there is no such DAG")
     store = open_store(Settings.from_env().store_url)
     try:
-        document = _document(store, f"runs/{run_key(dag_id, run_id)}/validate-0.json")
-        return store.get(f"{document.output}/docs/index.html")
+        document = _document(store, f"runs/{run_key(dag_id, run_id)}/{step}-0.json")
+        return store.get(f"{document.output}/docs/{page}")
     except ObjectNotFound:
-        raise _missing("this run has not validated anything") from None
+        raise _missing(missing) from None
 
 
 def _document(store: ObjectStore, key: str) -> RunDocument:
