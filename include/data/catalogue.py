@@ -15,6 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from include.data.records import IngestedDelivery
 from include.store import schema
 
+SEEN = "seen"  # mark of tags that say when a content was found again
+
 
 @dataclass(frozen=True)
 class VersionEntry:
@@ -71,6 +73,21 @@ class Catalogue:
             for row in connection.execute(query):
                 found.setdefault(row.delivery, {})[row.tag] = row.digest
         return found
+
+    def seen(self, family: str, source: str) -> dict[str, str]:
+        """Delivery -> digest of the content that was seen last: ingested, or found again (a tag marked `SEEN`)."""
+        ingested, tags = schema.deliveries, schema.delivery_tags
+        queries = (
+            select(ingested.c.delivery, ingested.c.digest, ingested.c.ingested_at.label("at")).where(
+                ingested.c.family == family, ingested.c.source == source
+            ),
+            select(tags.c.delivery, tags.c.digest, tags.c.seen_at.label("at")).where(
+                tags.c.family == family, tags.c.source == source, tags.c.mark == SEEN
+            ),
+        )
+        with self._engine.connect() as connection:
+            rows = [row for query in queries for row in connection.execute(query)]
+        return {row.delivery: row.digest for row in sorted(rows, key=lambda row: row.at)}
 
     def note_tag(self, family: str, source: str, delivery: str, mark: str, tag: str, digest: str, at: datetime) -> None:
         """Notes what a place said of a content (ETags and the like), so that it is not fetched again to be known.

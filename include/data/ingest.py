@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from include.data.batches import batch_exists, rows_of_batch, write_batch
-from include.data.catalogue import Catalogue
+from include.data.catalogue import SEEN, Catalogue
 from include.data.records import LATE, IngestedDelivery
 from include.data.released import RELEASE, released_deliveries
 from include.data.rows import row_json
@@ -148,12 +148,13 @@ class _Reader:
         family = context.document.family
         self._known = catalogue.deliveries(family, ref.id)
         self._tags = catalogue.tags(family, ref.id, self._mark)
+        self._seen = catalogue.seen(family, ref.id)
         days = [delivery.delivered_on for delivery in self._known]
         self._watermark = max(days) if days else None
 
     def ingested_before(self, names: frozenset[str] = frozenset()) -> list[IngestedDelivery]:
-        """What was ingested before, in its newest content, without the deliveries in `names`."""
-        newest = {delivery.delivery: delivery for delivery in self._known}
+        """What was ingested before, in the content that was seen last, without the deliveries in `names`."""
+        newest = {d.delivery: d for d in self._known if self._seen.get(d.delivery) == d.digest}
         return [
             d for name, d in newest.items() if name not in names and not self._interval.ended_before(d.delivered_on)
         ]
@@ -177,12 +178,20 @@ class _Reader:
                 names.add(name)
                 self._context.progress(len(names), len(names), "deliveries", delivery=name)
                 try:
-                    found.append(self._unchanged(name, offer) or self._fetch(place, name, offer))
+                    entry = self._unchanged(name, offer) or self._fetch(place, name, offer)
+                    self._note_seen(entry)
+                    found.append(entry)
                 except DataError as error:
                     if not self._interval.starts_after(offer.delivered_on):
                         raise
                     print(f"skipped delivery {name} of before the interval: {error}", flush=True)
         return [*found, *self.ingested_before(frozenset(names))]
+
+    def _note_seen(self, entry: IngestedDelivery) -> None:
+        """A correction that was taken back is older than the correction, and counts all the same."""
+        if entry in self._known and self._seen.get(entry.delivery) != entry.digest:
+            family, now = self._context.document.family, datetime.now(UTC)
+            self._catalogue.note_tag(family, self._ref.id, entry.delivery, SEEN, now.isoformat(), entry.digest, now)
 
     def _name(self, name: str) -> str:
         try:

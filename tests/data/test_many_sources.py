@@ -104,6 +104,21 @@ def test_a_run_may_look_at_one_source_and_the_version_keeps_the_others(pipeline:
     assert "q-040" in rows(pipeline, pipeline.run("r3")["dataset_version"])
 
 
+def test_a_correction_that_was_taken_back_stays_so_while_others_are_read(pipeline: Pipeline, folder: Path) -> None:
+    first = pipeline.run("r1")
+    before = (folder / "live" / "queries-2026-10-14.jsonl").read_bytes()
+    deliver(folder, "queries-2026-10-14.jsonl", line(33))
+    pipeline.run("corrected")
+    (folder / "live" / "queries-2026-10-14.jsonl").write_bytes(before)
+    assert pipeline.run("taken back")["dataset_version"] == first["dataset_version"]
+    pipeline.run("once more, so that it is the newest")
+    Deliveries(folder / "experts").add("2026-10-14", {}, [ask(40)])
+    pipeline.source = "experts"
+    found = rows(pipeline, pipeline.run("r3")["dataset_version"])
+    assert "q-040" in found
+    assert "live-33" not in found
+
+
 def test_a_key_that_another_source_brought_first_is_a_duplicate(pipeline: Pipeline, folder: Path) -> None:
     deliver(folder, "queries-2026-10-15.jsonl", line(9, id="q-001"), line(5))
     made = pipeline.run()
