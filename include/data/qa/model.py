@@ -21,6 +21,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 
 Vector = NDArray[np.float64]
 FOLDS = 3
@@ -83,7 +84,8 @@ def learn(features: Mapping[str, Vector], training: Training, seed: int) -> dict
     """Name of a set of features -> its models. The folds are the same for all."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     parts = list(folds.split(np.zeros(len(training.sound)), training.sound, training.origins))
-    return {name: _learn(matrix, training, parts, seed) for name, matrix in features.items()}
+    with threadpool_limits(limits=1):  # so little data gains nothing from threads, which wait for each other
+        return {name: _learn(matrix, training, parts, seed) for name, matrix in features.items()}
 
 
 def shifted(probability: Vector, expected_bad: float) -> Vector:
