@@ -44,6 +44,8 @@ def test_the_whole_system(stack: Stack) -> None:
     assert httpx.get(f"{view.services['gateway'].url}/v2/health/live").is_success
     assert httpx.get(f"{view.services['mlflow'].url}/version").is_success
     assert httpx.get(f"{view.services['airflow'].url}/api/v2/dags").status_code == 401, "nobody gets in without a login"
+    docs = f"{view.services['airflow'].url}/windtunnel/data-docs/train__compliance_qa/manual__1"
+    assert httpx.get(docs).status_code == 401, "our own pages neither"
 
     time.sleep(21)  # a component that dies sooner counts as one that never came up
     before = programs(stack)

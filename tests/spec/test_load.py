@@ -18,6 +18,7 @@ from include.spec import (
     load_data_families,
     load_families,
     load_family,
+    load_pair_families,
     profile_names,
 )
 from include.spec.resolve import parse_params
@@ -127,6 +128,14 @@ def test_a_wrong_spec_names_line_and_field(root: Path, old: str, new: str, line:
     assert field in found
     assert found[field]["line"] == line
     assert message in str(found[field]["message"])
+
+
+def test_pairs_are_those_of_tables_that_there_are(root: Path) -> None:
+    change(root, "  suite: compliance_qa\n", "  suite: compliance_qa\n  qa: {passages: papers}\n")
+    with pytest.raises(SpecError, match="the table 'papers' is not among tables"):
+        load_family("toy", root=root)
+    change(root, "{passages: papers}", "{passages: questions}")
+    assert [(spec.family, qa.passages) for spec, qa in load_pair_families(root=root)] == [("toy", "questions")]
 
 
 def test_an_error_in_a_profile_points_into_the_profile(root: Path) -> None:
