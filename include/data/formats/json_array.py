@@ -89,7 +89,8 @@ class _Window:
         self._data = b""
         self._at = 0
         self._byte = 0  # of the start of the window
-        self._line = 1
+        self._line = 1  # at `_counted`
+        self._counted = 0
 
     @property
     def byte(self) -> int:
@@ -97,7 +98,8 @@ class _Window:
 
     @property
     def line(self) -> int:
-        return self._line + self._data.count(b"\n", 0, self._at)
+        self._count_lines(self._at)
+        return self._line
 
     def peek(self) -> bytes:
         return self._data[self._at : self._at + 1]
@@ -119,29 +121,34 @@ class _Window:
     def item(self, number: int, max_bytes: int) -> Item:
         """The item that starts here; see `array_texts`."""
         byte, line, kept = self.byte, self.line, _Kept(max_bytes)
-        depth, in_string = 0, False
+        depth, in_string, at = 0, False, self._at
         while True:
             pattern = _STRING if in_string else _NESTED if depth else _BETWEEN
-            match = pattern.search(self._data, self._at)
+            match = pattern.search(self._data, at)
             if match is None:
                 # A backslash at the end of the window goes with what follows it.
-                end = len(self._data) - (in_string and self._data.endswith(b"\\", self._at))
+                end = len(self._data) - (in_string and self._data.endswith(b"\\", at))
                 self._move(end, kept)
                 if not self._more(end):
                     where = f" in record {number}"
                     raise ArrayFault("the record has no end", self.byte, self.line, True, bytes(kept.data), where)
+                at = self._at
                 continue
-            token = match[0]
-            if not depth and not in_string and token in b",]}":  # the array's own
-                self._move(match.start(), kept)
-                return Item(number, byte, line, bytes(kept.data), kept.too_long)
-            self._move(match.end(), kept)
+            token, at = match[0], match.end()
             if token == b'"':
                 in_string = not in_string
             elif not in_string:
+                if not depth and token in b",]}":  # the array's own
+                    self._move(match.start(), kept)
+                    return Item(number, byte, line, bytes(kept.data), kept.too_long)
                 depth += 1 if token in b"{[" else -1
                 if not depth:
+                    self._move(at, kept)
                     return Item(number, byte, line, bytes(kept.data), kept.too_long)
+
+    def _count_lines(self, end: int) -> None:
+        self._line += self._data.count(b"\n", self._counted, end)
+        self._counted = end
 
     def _move(self, end: int, kept: _Kept) -> None:
         kept.add(self._data[self._at : end])
@@ -152,7 +159,8 @@ class _Window:
         chunk = self._file.read(CHUNK)
         if not chunk:
             return False
-        self._line += self._data.count(b"\n", 0, keep_from)
+        self._count_lines(keep_from)
+        self._counted = 0
         self._byte += keep_from
         self._data = self._data[keep_from:] + chunk
         self._at -= keep_from
