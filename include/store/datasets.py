@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
 from include.errors import WindtunnelError
@@ -25,6 +25,8 @@ from include.store.objects import ObjectStore
 
 DELIVERY = "delivery"
 ATTEMPTS = 40
+#: A row group is held in memory until it is written; the library's own size of a million rows takes hundreds of MiB.
+_WRITER = WriterProperties(max_row_group_size=65_536)
 
 
 class DatasetError(WindtunnelError):
@@ -74,7 +76,12 @@ class DeltaTables:
                     return False
                 if present is None:
                     write_deltalake(
-                        table, rows.to_reader(), mode="append", schema_mode="merge", commit_properties=properties
+                        table,
+                        rows.to_reader(),
+                        mode="append",
+                        schema_mode="merge",
+                        commit_properties=properties,
+                        writer_properties=_WRITER,
                     )
                 else:
                     predicate = f"{DELIVERY} = '{delivery}'"
@@ -85,6 +92,7 @@ class DeltaTables:
                         schema_mode="merge",
                         predicate=predicate,
                         commit_properties=properties,
+                        writer_properties=_WRITER,
                     )
                 return True
             except CommitFailedError:  # somebody else was faster: look again at what is there now
