@@ -152,7 +152,9 @@ class DeltaTables:
         try:
             dataset = self._open(key, version).to_pyarrow_dataset()
             wanted = pc.field(DELIVERY).isin(sorted(deliveries))
-            yield from dataset.scanner(columns=list(columns), filter=wanted, fragment_readahead=1).to_batches()
+            yield from dataset.scanner(
+                columns=list(columns), filter=wanted, batch_readahead=2, fragment_readahead=1
+            ).to_batches()
         except (DeltaError, OSError) as error:
             raise self._failed("read", key, error) from error
 
