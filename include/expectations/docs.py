@@ -99,7 +99,7 @@ def _pairs(pairs: PairReport | None) -> str:
     if pairs is None:
         return ""
     heading = f"<h4>Question and answer pairs</h4><p>{escape(describe(pairs))}.</p>"
-    if pairs.needed:
+    if not pairs.trained_on:
         return heading
     scores = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td class=n>{score.auc:.3f}</td>"

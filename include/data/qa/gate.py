@@ -50,22 +50,16 @@ class PairGate:
         earlier: Sequence[DeliveryCheck],
         waivers: Waivers,
     ) -> None:
-        self._spec, self._key, self._waivers = spec, key, waivers
+        self._store, self._spec, self._key, self._waivers = store, spec, key, waivers
         self._texts: dict[str, str] = {}
         self._groups: dict[str, str] = {}
         columns = [passage_key, spec.group, *spec.texts]
         for check in earlier:
             self._add_passages(read_parquet(store, check.tables[spec.passages].clean_key).select(columns), passage_key)
         self._add_passages(pq.read_table(passages, columns=columns), passage_key)
-        own = islice(self._pairs(stream_batch(store, batch_key, spec.table)), MOST_TRAINED)
-        before = (
-            pair
-            for check in reversed(earlier)
-            for pair in self._pairs(stream_parquet(store, check.tables[spec.table].clean_key))
-        )
-        taught = dict.fromkeys(own)
-        taught |= dict.fromkeys(islice(before, MOST_EARLIER))
-        self._assessor = self._learn(list(taught))
+        self._batch_key, self._earlier = batch_key, earlier
+        self._assessor: Assessor | None = None
+        self._too_few = False
         self._counts = dict.fromkeys(("judged", "without_answer", "released", "uncertain", "bad"), 0)
 
     def judge(
@@ -91,6 +85,8 @@ class PairGate:
             else:
                 self._counts["without_answer"] += 1
         self._counts["released"] += len(waived)
+        if pairs and self._assessor is None and not self._too_few:  # a release has seldom anything to judge
+            self._learn()
         if self._assessor is None:
             return {}, waived
         judged = dict(zip(pairs, self._assessor.judge(list(pairs.values())), strict=True))
@@ -102,15 +98,25 @@ class PairGate:
 
     def report(self) -> PairReport:
         """How the pairs of all pieces went."""
-        made = self._assessor.report() if self._assessor else PairReport(needed=self._spec.min_pairs)
+        made = self._assessor.report() if self._assessor else PairReport()
+        if self._too_few:
+            made = PairReport(needed=self._spec.min_pairs)
         return made.model_copy(update=self._counts)
 
-    def _learn(self, taught: list[Pair]) -> Assessor | None:
-        if len(taught) < self._spec.min_pairs:
-            return None
-        from include.data.qa.assess import Assessor
+    def _learn(self) -> None:
+        spec, earlier = self._spec, reversed(self._earlier)
+        own = islice(self._pairs(stream_batch(self._store, self._batch_key, spec.table)), MOST_TRAINED)
+        before = (
+            pair
+            for check in earlier
+            for pair in self._pairs(stream_parquet(self._store, check.tables[spec.table].clean_key))
+        )
+        taught = dict.fromkeys(own) | dict.fromkeys(islice(before, MOST_EARLIER))
+        self._too_few = len(taught) < spec.min_pairs
+        if not self._too_few:
+            from include.data.qa.assess import Assessor
 
-        return Assessor(taught, self._texts, self._spec)
+            self._assessor = Assessor(list(taught), self._texts, spec)
 
     def _add_passages(self, rows: pa.Table, key: str) -> None:
         for row in rows.to_pylist():

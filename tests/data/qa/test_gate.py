@@ -111,7 +111,8 @@ class TestSample:
         assert all(whole.auc > score.auc for name, score in report.classifiers.items() if name != "confidence")
         assert report.sound_passed > 0.9 and report.caught["other_answer"] > 0.75
         assert report.uncertain + report.bad == len(judged.held)
-        page = judged.pipeline.store.get(next(k for k in judged.pipeline.store.keys("steps/") if k.endswith(".html")))
+        store = judged.pipeline.store
+        page = store.get(next(key for key in store.keys("steps/") if key.endswith("docs/index.html")))
         assert f"{whole.auc:.3f}".encode() in page and b"other_answer" in page
 
     def test_people_have_the_last_word(self, judged: Judged) -> None:
