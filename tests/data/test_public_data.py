@@ -60,8 +60,8 @@ def test_obliqa(settings: Settings) -> None:
 def test_policyqa(settings: Settings) -> None:
     """Every answer stands where the file says that it does; some quote an address or telephone number.
 
-    Which pairs are left to people is for the judge of pairs, which learns anew: a few dozen, mostly spans that cut a
-    word in two.
+    Which pairs are left to people is for the judge of pairs, the same on one machine and perhaps not on another kind: a
+    few dozen, mostly spans that cut a word in two.
     """
     pipeline = Pipeline(settings, SHARED / "compliance_qa" / "policyqa", load_any_family("compliance_qa"))
     made = pipeline.run()

@@ -12,6 +12,7 @@ one; measured on the sample, they cost ten times as much as all of this and told
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -188,9 +189,12 @@ def _standing(scores: NDArray[np.floating], place: int | None) -> list[float]:
 
 
 def _share(part: set[str], whole: set[str], corpus: Corpus) -> float:
-    """How much of `part` is in `whole`, rare words counting more."""
-    total = sum(corpus.weight(stem) for stem in part)
-    return sum(corpus.weight(stem) for stem in part & whole) / total if total else 0.0
+    """How much of `part` is in `whole`, rare words counting more.
+
+    The order of a set differs from process to process; `fsum` gives one sum for any order, and so the judges one model.
+    """
+    total = math.fsum(corpus.weight(stem) for stem in part)
+    return math.fsum(corpus.weight(stem) for stem in part & whole) / total if total else 0.0
 
 
 def _overlap(answer: str, sentence: str) -> float:

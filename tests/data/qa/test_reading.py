@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -18,6 +21,31 @@ PAIR = Pair(
     passage="FEE:1",
     group="FEE",
 )
+
+
+# What the validators see of pairs with many words, to the last bit.
+_MEASURE = """
+import hashlib
+from include.data.qa.evidence import Corpus, measure
+from include.data.qa.pairs import Pair
+words = [f"{a}{b}ing" for a in "bdfgklmnprst" for b in ("ar", "en", "ill", "os", "um")]
+passages = {f"P:{n}": " ".join(words[n::7] + words[:: n + 2]) for n in range(9)}
+pairs = [Pair(f"q-{n}", text, " ".join(words[n::5]), text, f"P:{n}", "P") for n, text in enumerate(passages.values())]
+found = measure(pairs, Corpus(passages))
+print(hashlib.sha256(b"".join(found[name].tobytes() for name in sorted(found))).hexdigest())
+"""
+
+
+def test_evidence_is_the_same_in_every_process() -> None:
+    """Python orders sets by a seed of the process; a sum in that order differs in its last bit, and a tree by it."""
+    run = [sys.executable, "-c", _MEASURE]
+    found = {
+        subprocess.run(
+            run, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
