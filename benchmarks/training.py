@@ -114,7 +114,16 @@ def _fit(bench: _Bench) -> float:
         context = StepContext(document, open_store(bench.settings.store_url), bench.settings)
         batch = bench.spec.trainer.batch_size
         rank = Rank(0, 1, 1, Path(scratch), Stop())
-        callback = FitCallback(context, rank, metric=bench.spec.sweep.metric, maximize=True, batch_size=batch, seed=0)
+        callback = FitCallback(
+            context,
+            rank,
+            metric=bench.spec.sweep.metric,
+            maximize=True,
+            batch_size=batch,
+            seed=0,
+            marks=Path(scratch) / "marks.json",
+            attempt="00" * 16,
+        )
         clock = Clock()
         trainer = make_trainer(bench.spec, [callback, clock], devices=1, folder=Path(scratch))
         trainer.limit_val_batches = 0
