@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from include.embedded import herd as module
+from include.embedded import processes
 from include.embedded.herd import ChildState, Herd
 from tests.embedded.conftest import is_running, wait_for
 
@@ -27,6 +29,24 @@ def spawn(code: str, *arguments: str) -> int:
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], process_group=0)
     process.returncode = 0  # the herd reaps it
     return process.pid
+
+
+@pytest.fixture(autouse=True)
+def only_children_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A herd ends whatever runs below its process, and below this one run the servers of other tests."""
+    others = {child.pid for child in psutil.Process().children()}
+
+    def of_the_test() -> list[psutil.Process]:
+        theirs = {other.pid for pid in others for other in below(pid)}
+        return [child for child in processes.descendants() if child.pid not in others | theirs]
+
+    def below(pid: int) -> list[psutil.Process]:
+        try:
+            return psutil.Process(pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    monkeypatch.setattr(module, "descendants", of_the_test)
 
 
 def look_until(herd: Herd, condition: object, seconds: float = 10.0) -> None:
