@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from include.spec.costs import PricesSpec
-from include.spec.models import ResourcesSpec
 from include.spec.quantities import cores, gibibytes
+from include.spec.resources import ResourcesSpec
 
 _HOUR = 3600.0
 

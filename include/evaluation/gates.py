@@ -29,7 +29,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from include.errors import UserError
-from include.spec.models import GateAction, GateSpec, Operator
+from include.spec.judging import GateAction, GateSpec, Operator
 
 CHAMPION = "champion"
 TEST_SPLIT = "test"

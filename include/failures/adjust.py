@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.spec.models import TrainerSpec
+from include.spec.training import TrainerSpec
 
 
 class Adjustment(BaseModel):

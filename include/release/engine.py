@@ -32,7 +32,8 @@ from include.release.rollout import decide as judge_stage
 from include.release.routing import RoutingTable
 from include.release.state import BEGUN, ENTERED, JUDGED, PROMOTED, ROLLED_BACK, ReleaseError, Rollout, stale
 from include.settings import Settings
-from include.spec.models import FamilySpec, StageSpec
+from include.spec.models import FamilySpec
+from include.spec.rollout import StageSpec
 from include.steps.fingerprint import code_version, fingerprint
 from include.store.database import open_database
 

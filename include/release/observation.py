@@ -9,7 +9,7 @@ from include.release import gateway
 from include.release.ledger import Route
 from include.release.rollout import Observed, Quality, pooled
 from include.settings import Settings
-from include.spec.models import StageSpec
+from include.spec.rollout import StageSpec
 
 
 def observe(

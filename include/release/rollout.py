@@ -37,7 +37,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.release.experiments.sequential import boundary as mixture
-from include.spec.models import GuardrailSpec, StageSpec
+from include.spec.rollout import GuardrailSpec, StageSpec
 
 #: Chance that a stage's interval ever excludes the truth, however often it is looked at.
 ALPHA = 0.05

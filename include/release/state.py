@@ -10,7 +10,7 @@ from include.errors import WindtunnelError
 from include.release.ledger import Entry, Ledger, Route, StaleRoute
 from include.release.rollout import StageVerdict
 from include.release.routing import Role, RoutingTable, Variant
-from include.spec.models import StageSpec
+from include.spec.rollout import StageSpec
 
 #: Keys of ledger entries; each of them can be there once per rollout (and stage).
 BEGUN, ENTERED, JUDGED = "begun", "entered", "judged"

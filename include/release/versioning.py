@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from include.errors import WindtunnelError
-from include.spec.models import GateSpec, Operator
+from include.spec.judging import GateSpec, Operator
 
 _UPWARDS = frozenset({Operator.GT, Operator.GTE})
 _DOWNWARDS = frozenset({Operator.LT, Operator.LTE})

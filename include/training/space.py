@@ -8,7 +8,8 @@ from typing import Any
 
 from include.errors import UserError
 from include.evaluation.adjust import ADJUST_KEYS
-from include.spec.models import Choice, FamilySpec, FloatRange, IntRange, SearchRange
+from include.spec.models import FamilySpec
+from include.spec.search import Choice, FloatRange, IntRange, SearchRange
 
 LEARNING_RATE = "learning_rate"
 _GRID_POINTS = 3  # per continuous range

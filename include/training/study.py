@@ -25,7 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from include.errors import WindtunnelError
-from include.spec.models import SweepSpec
+from include.spec.search import SweepSpec
 from include.training.budget import TrialFacts
 from include.training.space import grid, inside
 

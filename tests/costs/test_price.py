@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from include.costs.price import Usage, asked_for, cost_record, money, price_text, total, used_by
 from include.spec.costs import PricesSpec
-from include.spec.models import ResourcesSpec
 from include.spec.quantities import amount, cores, gibibytes
+from include.spec.resources import ResourcesSpec
 from tests.fakes.tiny_family import tiny_spec
 
 PRICES = {"currency": "CHF", "cpu_hour": 0.05, "gib_hour": 0.01, "gpu_hour": {"H100": 4.0, "any": 2.0}}

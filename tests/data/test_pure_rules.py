@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from include.data.splits import describe_split, split_column, split_of, split_point
 from include.data.versioning import Change, Level, Shape, known_domains, next_version
 from include.release.versioning import parse_version
-from include.spec.models import SplitSpec
+from include.spec.splits import SplitSpec
 
 SPLIT = SplitSpec(table="t", by="k", train=0.7, validation=0.1, test=0.2, seed=3)
 VALUES = [f"q-{number:06d}" for number in range(20_000)]

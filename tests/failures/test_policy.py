@@ -9,7 +9,8 @@ import pytest
 from include.failures.adjust import Adjustment, smaller_batch
 from include.failures.endings import LOST_PLACE, Ending
 from include.failures.policy import Action, Decision, decide
-from include.spec.models import FamilySpec, RetrySpec, TrainerSpec
+from include.spec.models import FamilySpec
+from include.spec.training import RetrySpec, TrainerSpec
 from tests.fakes.tiny_family import tiny_spec
 
 NONE = Adjustment()

@@ -21,7 +21,7 @@ from include.release.rollout import (
     pooled,
     wilson,
 )
-from include.spec.models import GuardrailSpec, StageSpec
+from include.spec.rollout import GuardrailSpec, StageSpec
 
 STAGE = StageSpec(name="half", traffic=0.5, min_seconds=10, max_seconds=60, min_requests=100, min_labels=40)
 RAILS = GuardrailSpec(max_error_rate=0.02, max_latency_ratio=1.5, latency_floor_ms=50, max_quality_drop=0.05)

@@ -15,7 +15,7 @@ from include.release.versioning import (
     next_version,
     parse_version,
 )
-from include.spec.models import GateSpec
+from include.spec.judging import GateSpec
 
 SIGNATURE = {"inputs": {"question": "BYTES"}, "outputs": {"score": "FP32"}}
 GATES = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from include.errors import UserError
-from include.spec.models import Choice, FloatRange, IntRange
+from include.spec.search import Choice, FloatRange, IntRange
 from include.training.plan import split_overrides, threads_per_process
 from include.training.space import adjusted, grid, inside, trial_budget
 from tests.training.conftest import small_spec

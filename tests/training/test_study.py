@@ -17,7 +17,7 @@ import optuna
 import pytest
 from optuna.trial import Trial, TrialState
 
-from include.spec.models import SweepSpec
+from include.spec.search import SweepSpec
 from include.training import study as study_module
 from include.training.budget import TrialFacts
 from include.training.study import STOPPED, StudyError, best_trial, load_study, open_study, run_trials, trial_facts
@@ -120,7 +120,7 @@ def test_a_study_that_is_not_there_and_a_database_that_cannot_be_used(
 _HANGS = """
     import sys, time
     from pathlib import Path
-    from include.spec.models import SweepSpec
+    from include.spec.search import SweepSpec
     from include.training.study import open_study, run_trials
     url, mark = sys.argv[1:]
     spec = SweepSpec.model_validate({"metric": "m", "space": {"rate": {"kind": "float", "low": 0.0, "high": 1.0}}})

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from include.failures import pod_status
 from include.failures.classify import Evidence
 from include.pods.local import pod_name
-from include.spec.models import ResourcesSpec
+from include.spec.resources import ResourcesSpec
 from include.steps.document import RunDocument
 from plugins.windtunnel.operators.step import StepMixin
 from plugins.windtunnel.runs import run_any_spec

@@ -1,0 +1,98 @@
+"""The spec of how a candidate is released and watched: stages, guardrails, and what asks for a retrain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from include.spec.base import Fraction, Name, SpecModel
+
+
+class GuardrailSpec(SpecModel):
+    """Limits on live traffic, candidate against champion, checked at every stage.
+
+    Attributes:
+        max_error_rate: Share of the candidate's requests that may fail.
+        max_latency_ratio: Candidate's p95 over the champion's p95.
+        latency_floor_ms: A candidate whose p95 is at or under this is fast enough, whatever the ratio.
+        quality_metric: Labelled feedback metric (share of answers marked right).
+        max_quality_drop: Tolerated drop of that share against the champion's.
+    """
+
+    max_error_rate: Fraction = 0.01
+    max_latency_ratio: Annotated[float, Field(gt=0)] = 1.5
+    latency_floor_ms: Annotated[float, Field(ge=0)] = 100.0
+    quality_metric: Name = "hit_at_10"
+    max_quality_drop: Fraction = 0.05
+
+
+class StageSpec(SpecModel):
+    """One stage of a rollout: who gets the candidate, for how long, judged on how much."""
+
+    name: Name
+    traffic: Fraction
+    shadow: bool = False
+    min_seconds: Annotated[float, Field(ge=0)]
+    min_requests: Annotated[int, Field(ge=1)] = 50
+    min_labels: Annotated[int, Field(ge=0)] = 20
+    max_seconds: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StageSpec:
+        if self.shadow and self.traffic:
+            raise ValueError("a shadow stage answers nobody: its traffic must be 0")
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds ({self.max_seconds:g}) is below min_seconds ({self.min_seconds:g})")
+        return self
+
+
+class ReleaseSpec(SpecModel):
+    """The staged rollout.
+
+    Attributes:
+        bootstrap: Baseline that serves before the first champion exists, so that even the first candidate is judged
+            against an incumbent on live traffic; `none` sends all traffic to the candidate at every stage.
+        unit: Request field that sticks to one variant.
+        approval: Whether a person must approve before the first stage with traffic.
+    """
+
+    bootstrap: Name | None = None
+    unit: Name = "unit_id"
+    approval: bool = False
+    guardrails: GuardrailSpec = GuardrailSpec()
+    stages: list[StageSpec] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ends_at_full(self) -> ReleaseSpec:
+        traffic = [stage.traffic for stage in self.stages]
+        if traffic[-1] != 1.0:
+            raise ValueError(f"the last stage must carry all traffic (1.0), not {traffic[-1]:g}")
+        if traffic != sorted(traffic):
+            raise ValueError(f"traffic must not shrink from stage to stage: {traffic}")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stage names must differ: {names}")
+        return self
+
+
+class MonitoringSpec(SpecModel):
+    """When the family asks for a retrain.
+
+    Attributes:
+        min_new_rows: New rows at the source since the champion's dataset that ask for a retrain.
+        drift_share: Share of drifted columns that counts as drift of the dataset.
+        drift_min_requests: Live requests that a drift check needs.
+        drift_window_hours: How far back live requests are read.
+        cooldown_hours: No second request within this time.
+        poll_seconds: How often the deferred sensor looks.
+        wait_minutes: How long the deferred sensor of one monitor run waits.
+    """
+
+    min_new_rows: Annotated[int, Field(ge=1)] = 10_000
+    drift_share: Fraction = 0.5
+    drift_min_requests: Annotated[int, Field(ge=1)] = 200
+    drift_window_hours: Annotated[float, Field(gt=0)] = 24.0
+    cooldown_hours: Annotated[float, Field(ge=0)] = 24.0
+    poll_seconds: Annotated[float, Field(gt=0)] = 60.0
+    wait_minutes: Annotated[float, Field(gt=0)] = 300.0
