@@ -27,7 +27,8 @@ class Figure:
         figure: What was measured, in words.
         value, spread: Median and interquartile range over `n` repeats.
         peer: What it is compared with; empty where it stands alone.
-        ratio: Value over the peer's value.
+        paired_ratio, paired_spread: Median and interquartile range of the turns' ratios, where each measured both:
+            what slows a turn slows both sides of it, and so the ratio says more than that of the medians.
         note: What a reader must know to read it right.
     """
 
@@ -41,9 +42,14 @@ class Figure:
     peer_value: float | None = None
     peer_spread: float | None = None
     note: str = ""
+    paired_ratio: float | None = None
+    paired_spread: float | None = None
 
     @property
     def ratio(self) -> float | None:
+        """Of the pairs where there are pairs, else value over the peer's value; None without a peer."""
+        if self.paired_ratio is not None:
+            return self.paired_ratio
         return self.value / self.peer_value if self.peer_value else None
 
     def to_json(self) -> dict[str, Any]:
@@ -59,14 +65,19 @@ def summarise(
     peer: str = "",
     peer_values: Sequence[float] = (),
     note: str = "",
+    paired: bool = False,
 ) -> Figure:
     """The figure of repeated measurements.
 
+    Args:
+        paired: `values` and `peer_values` at one position were taken in the same turn.
+
     Raises:
-        ValueError: There is no measurement.
+        ValueError: There is no measurement, or a pair lacks a side.
     """
     if not values:
         raise ValueError(f"{benchmark}: no measurement of {figure!r}")
+    ratios = [own / other for own, other in zip(values, peer_values, strict=True)] if paired else []
     return Figure(
         benchmark=benchmark,
         figure=figure,
@@ -78,6 +89,8 @@ def summarise(
         peer_value=statistics.median(peer_values) if peer_values else None,
         peer_spread=_spread(peer_values) if peer_values else None,
         note=note,
+        paired_ratio=statistics.median(ratios) if ratios else None,
+        paired_spread=_spread(ratios) if ratios else None,
     )
 
 
@@ -122,9 +135,14 @@ def table(figures: Sequence[Figure], host: dict[str, Any]) -> str:
             mark = f" [{notes.index(figure.note) + 1}]"
         peer = f"{_value(figure.peer_value, figure.peer_spread, figure.unit)} ({figure.peer})" if figure.peer else ""
         ratio = f"{figure.ratio:.2f}" if figure.ratio is not None else ""
+        ratio += f" ± {figure.paired_spread:.2f}" if figure.paired_spread is not None else ""
         own = _value(figure.value, figure.spread, figure.unit)
         lines.append(f"| {figure.benchmark} | {figure.figure}{mark} | {own} | {peer} | {ratio} | {figure.n} |")
-    lines += ["", "Median ± interquartile range over n repeats; own and peer took turns in the same run."]
+    lines += [
+        "",
+        "Median ± interquartile range over n repeats; own and peer took turns in the same run. A "
+        "ratio with a spread is the median of the turns' own ratios.",
+    ]
     lines += [f"[{number}] {note}" for number, note in enumerate(notes, start=1)]
     where = f"{host['processor']}, {host['cores']} cores, {host['memory_gib']} GiB, Python {host['python']}"
     lines += ["", f"Machine: {where}; load average before: {host['load_before']}."]

@@ -35,7 +35,7 @@ def run(quick: bool) -> list[Figure]:
     torch.set_num_threads(1)
     bench = _bench()
     own, bare = [], []
-    for repeat in range(2 if quick else 8):
+    for repeat in range(3 if quick else 16):
         order = (_fit, _bare) if repeat % 2 else (_bare, _fit)
         rates = {side: side(bench) for side in order}
         if repeat:  # the first turn warms up
@@ -51,6 +51,7 @@ def run(quick: bool) -> list[Figure]:
             peer="bare PyTorch loop",
             peer_values=bare,
             note=_NOTE,
+            paired=True,
         ),
         summarise(
             "training",

@@ -252,4 +252,7 @@ def seed_all(*parts: int) -> None:
     state = int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
     random.seed(state)
     np.random.seed(state % 2**32)
-    torch.manual_seed(state % 2**63)
+    # Without an accelerator, torch's own function notes at every call what to do should one be used later: a millisecond
+    # a step, which is a percent of a training on processors.
+    seed = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+    seed(state % 2**63)

@@ -20,6 +20,15 @@ def test_a_figure_is_the_median_beside_its_peer() -> None:
         summarise("parse", "seconds", [])
 
 
+def test_turns_are_compared_with_themselves() -> None:
+    """A neighbour that slows every second turn to a third leaves the ratio of each as it is."""
+    figure = summarise("training", "rate", [90, 30, 92, 31], peer="bare", peer_values=[100, 30, 100, 32], paired=True)
+    assert figure.ratio == pytest.approx((0.92 + 31 / 32) / 2)
+    assert f"| {figure.ratio:.2f} ± {figure.paired_spread:.2f} |" in table([figure], HOST)
+    with pytest.raises(ValueError, match="shorter"):
+        summarise("training", "rate", [90, 30], peer="bare", peer_values=[100], paired=True)
+
+
 def test_the_table_replaces_what_is_between_the_markers() -> None:
     figures = [
         summarise("serving", "requests", [1234.5], unit="1/s", peer="other", peer_values=[10], note="closed loop")

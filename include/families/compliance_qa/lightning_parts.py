@@ -310,7 +310,8 @@ class DualEncoder(LightningModule):
     ) -> None:
         """By norm. Lightning's own refuses fused optimizers in all mixed precisions; only fp16 scales gradients."""
         if gradient_clip_val and self.trainer.precision != "16-mixed":
-            nn.utils.clip_grad_norm_(list(self.encoder.learning().values()), gradient_clip_val, foreach=True)
+            learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(learning, gradient_clip_val, foreach=True)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
