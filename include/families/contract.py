@@ -142,13 +142,7 @@ class DataCode(Protocol):
 class Family(DataCode, Protocol):
     """The code of a family with a model."""
 
-    # Training -------------------------------------------------------------------------------------------------------
-    def data_module(
-        self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any], seed: int
-    ) -> LightningDataModule: ...
-
-    def module(self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any]) -> LightningModule: ...
-
+    # Packages -------------------------------------------------------------------------------------------------------
     def export(
         self,
         spec: FamilySpec,
@@ -159,7 +153,8 @@ class Family(DataCode, Protocol):
     ) -> dict[str, Any]:
         """Writes the files of a model package into `folder` and returns facts for the model card (parity, sizes).
 
-        `checkpoint` None exports the model as it is before training.
+        `checkpoint` holds the best weights, in the form that the framework saved them; None exports the model as it is
+        before training.
         """
         ...
 
@@ -181,6 +176,16 @@ class Family(DataCode, Protocol):
     def requests(self, dataset: DatasetView, split: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """(example id, request inputs, truth) for replaying labelled traffic and measuring latency."""
         ...
+
+
+class LightningFamily(Family, Protocol):
+    """A family that Lightning can train."""
+
+    def data_module(
+        self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any], seed: int
+    ) -> LightningDataModule: ...
+
+    def module(self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any]) -> LightningModule: ...
 
 
 def load_code(reference: str) -> Family:

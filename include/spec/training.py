@@ -18,9 +18,20 @@ class Precision(str, Enum):
     BF16 = "bf16-mixed"
 
 
-class TrainerSpec(SpecModel):
-    """How `fit` runs, whatever the model: epochs, devices, precision, checkpoints."""
+class Framework(str, Enum):
+    """What trains."""
 
+    LIGHTNING = "lightning"
+
+
+class TrainerSpec(SpecModel):
+    """How `fit` runs, whatever the model: epochs, devices, precision, checkpoints.
+
+    Attributes:
+        framework: What trains the model; the family's code must have its parts.
+    """
+
+    framework: Framework = Framework.LIGHTNING
     max_epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 32
     accumulate_grad_batches: Annotated[int, Field(ge=1)] = 1

@@ -8,7 +8,6 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,10 @@ from include.steps.entry import StepContext
 from include.training.checkpoints import BEST, Checkpoints, place
 from include.training.lost import MarkWriter
 from include.training.ranks import Rank, Stopped
+from include.training.record import Record, events_file
 
 _EVENT_SECONDS = 1.0
 _BATCH_SIZE = "windtunnel_batch_size"
-
-
-@dataclass
-class Record:
-    """What is known about a training so far; part of every checkpoint.
-
-    Attributes:
-        metrics: Validation metrics of the best epoch.
-        seconds, samples: Spent in training steps, and examples seen in them, over all ranks and attempts.
-    """
-
-    best_epoch: int = -1
-    best_value: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    samples: int = 0
-    steps: int = 0
 
 
 class FitCallback(Callback):
@@ -228,11 +211,6 @@ class FitCallback(Callback):
                 events.write(json.dumps(line) + "\n")
         if self._far is not None:
             self._far.publish()
-
-
-def events_file(scratch: Path) -> Path:
-    """Where rank 0 writes metrics as they come."""
-    return scratch / "events.jsonl"
 
 
 def learned_names(module: LightningModule) -> set[str]:

@@ -6,8 +6,6 @@ The same work gives the same package digest.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import shutil
 from collections.abc import Mapping
@@ -25,7 +23,9 @@ from include.training.checkpoints import Checkpoints, place
 from include.training.lost import LostWork
 from include.training.plan import adjusted_facts, adjusted_work, split_overrides, threads_per_process
 from include.training.ranks import run_ranks
+from include.training.record import events_file
 from include.training.tracking import EventReader, Tracker
+from include.training.trainer import SUMMARY, Work, load_trainer
 
 
 def fit(context: StepContext) -> dict[str, Any]:
@@ -88,16 +88,13 @@ def _trained(
         return summary
     except ObjectNotFound:
         pass
-    _preload(spec)
-    from include.training.callbacks import events_file
-    from include.training.worker import SUMMARY, TrainRank
-
+    load_trainer(spec).preload(spec)
     found = Checkpoints(context.store, place(context.document)).newest(scratch)
     name = f"{context.document.fingerprint[:20]}.mark"  # beside the scratch folder, which each try makes anew
     lost = LostWork(context.store, context.document.output, context.settings.home / "scratch" / name)
     if found:
         print(f"fit: going on from step {found[0]}", flush=True)
-    work = TrainRank(
+    work = Work(
         document=context.document,
         settings=context.settings,
         spec=spec,
@@ -140,14 +137,6 @@ def _exported(
     publish(context.store, folder)
     context.progress(1, 1, "export", force=True, digest=package.digest[:12])
     return package.digest, facts
-
-
-def _preload(spec: FamilySpec) -> None:
-    """Imports what every rank needs before they are forked: seconds that are then spent once."""
-    importlib.import_module("include.training.worker")
-    parts = f"{spec.code.partition(':')[0].rpartition('.')[0]}.lightning_parts"
-    if importlib.util.find_spec(parts) is not None:
-        importlib.import_module(parts)
 
 
 def _fresh(folder: Path) -> Path:

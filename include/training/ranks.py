@@ -152,8 +152,7 @@ def _enter(work: Callable[[Rank], None], rank: Rank, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     try:
-        with _process_group(rank):
-            work(rank)
+        work(rank)
     except Stopped:
         os._exit(EXIT_STOPPED)
     except BaseException as error:  # the edge of the process: whatever it was, the parent must learn it
@@ -189,8 +188,9 @@ def _tell(error: BaseException, rank: Rank) -> None:
 
 
 @contextmanager
-def _process_group(rank: Rank) -> Iterator[None]:
-    """torch's process group for the ranks of this machine; Lightning finds it and makes none of its own."""
+def process_group(rank: Rank) -> Iterator[None]:
+    """torch's process group for the ranks of this machine; Lightning finds it and makes none of its own. For use in
+    each of them."""
     import torch
 
     torch.set_num_threads(rank.threads)

@@ -32,6 +32,7 @@ from include.training.study import (
     run_trials,
     trial_facts,
 )
+from include.training.trainer import load_trainer
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -144,13 +145,11 @@ class _Trials:
         """The best value of the sweep's metric over the trial's epochs."""
         import optuna
 
-        from include.training.trial import train_trial
-
         values = {**self._defaults, **draw(trial, self._spec.sweep.space)}
         self._show(trial, "starts")
         family, dataset = self._parts()
         try:
-            value = train_trial(
+            value = load_trainer(self._spec).trial(
                 family,
                 self._spec,
                 dataset,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from include.errors import Diverged, UserError
-from include.families.contract import DatasetView, Family
+from include.families.contract import DatasetView, LightningFamily
 from include.spec.models import FamilySpec
 from include.training.callbacks import seed_all
+from include.training.trainer import Report
 from include.training.worker import make_trainer
-
-Report = Callable[[int, float], None]
 
 
 class TrialCallback(Callback):
@@ -43,7 +42,7 @@ class TrialCallback(Callback):
 
 
 def train_trial(
-    family: Family,
+    family: LightningFamily,
     spec: FamilySpec,
     dataset: DatasetView,
     hyperparameters: Mapping[str, Any],
@@ -53,12 +52,7 @@ def train_trial(
     folder: Path,
     report: Report,
 ) -> float:
-    """The best value of the sweep's metric over the epochs of the spec's trainer part.
-
-    Raises:
-        UserError: Validation does not give the sweep's metric.
-        Diverged: The metric is not a finite number.
-    """
+    """Lightning's part of `include.training.trainer.Trainer.trial`."""
     torch.set_num_threads(threads)
     seed_all(seed)
     callback = TrialCallback(spec.sweep.metric, spec.sweep.direction == "maximize", seed, report)

@@ -1,15 +1,16 @@
-"""What one training process does: build data, module and trainer from the run document, and fit."""
+"""Training with Lightning: build data, module and trainer from the run document, and fit."""
 
 # ruff: noqa: TID253 - imported by steps only
 
 from __future__ import annotations
 
-import json
+import importlib
+import importlib.util
 import logging
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -18,61 +19,79 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from include.data.datasets import open_dataset
 from include.errors import UserError
-from include.families.contract import load_code
-from include.settings import Settings
+from include.families.contract import DatasetView, Family, LightningFamily, load_code
 from include.spec.models import FamilySpec
-from include.steps.document import RunDocument
 from include.steps.entry import StepContext
 from include.store.objects import open_store
 from include.training.callbacks import FitCallback, seed_all
-from include.training.ranks import Rank
+from include.training.ranks import Rank, process_group
+from include.training.trainer import Report, Work, require_methods
 
-SUMMARY = "training.json"
 
+class LightningTrainer:
+    """Lightning, on as many processes as the spec says; see `include.training.trainer.Trainer`."""
 
-@dataclass(frozen=True)
-class TrainRank:
-    """The work of one rank. Small and picklable: each process opens its own connections.
+    def preload(self, spec: FamilySpec) -> None:
+        """torch, Lightning and the family's parts: seconds that are then spent once."""
+        parts = f"{spec.code.partition(':')[0].rpartition('.')[0]}.lightning_parts"
+        if importlib.util.find_spec(parts) is not None:
+            importlib.import_module(parts)
 
-    Attributes:
-        spec: The document's spec with the run's overrides applied.
-        resume: Checkpoint to go on from.
-        marks, attempt: Where rank 0 marks how far it is, and the name of this try (`include.training.lost`).
-    """
-
-    document: RunDocument
-    settings: Settings
-    spec: FamilySpec
-    hyperparameters: dict[str, Any]
-    seed: int
-    resume: Path | None
-    marks: Path
-    attempt: str
-
-    def __call__(self, rank: Rank) -> None:
-        store = open_store(self.settings.store_url)
-        context = StepContext(self.document.model_copy(update={"spec": self.spec}), store, self.settings)
-        family = load_code(self.spec.code)
-        version, fold = self.document.inputs["dataset_version"], self.spec.split.fold
-        dataset = open_dataset(self.settings, self.spec.family, version, fold)
-        seed_all(self.seed)
-        data = family.data_module(self.spec, dataset, self.hyperparameters, self.seed)
-        module = family.module(self.spec, dataset, self.hyperparameters)
-        module.strict_loading = False  # checkpoints hold what learns; see FitCallback
-        callback = FitCallback(
-            context,
-            rank,
-            metric=self.spec.sweep.metric,
-            maximize=self.spec.sweep.direction == "maximize",
-            batch_size=self.spec.trainer.batch_size,
-            seed=self.seed,
-            marks=self.marks,
-            attempt=self.attempt,
+    def train(self, work: Work, rank: Rank) -> dict[str, Any]:
+        spec, document = work.spec, work.document
+        context = StepContext(
+            document.model_copy(update={"spec": spec}), open_store(work.settings.store_url), work.settings
         )
-        trainer = make_trainer(self.spec, [callback], devices=rank.world, folder=rank.scratch)
-        trainer.fit(module, datamodule=data, ckpt_path=self.resume, weights_only=True)
-        if rank.number == 0:
-            (rank.scratch / SUMMARY).write_text(json.dumps(callback.state_dict()))
+        dataset = open_dataset(work.settings, spec.family, document.inputs["dataset_version"], spec.split.fold)
+        family = _trainable(load_code(spec.code), spec)
+        with process_group(rank):
+            seed_all(work.seed)
+            data = family.data_module(spec, dataset, work.hyperparameters, work.seed)
+            module = family.module(spec, dataset, work.hyperparameters)
+            module.strict_loading = False  # checkpoints hold what learns; see FitCallback
+            callback = FitCallback(
+                context,
+                rank,
+                metric=spec.sweep.metric,
+                maximize=spec.sweep.direction == "maximize",
+                batch_size=spec.trainer.batch_size,
+                seed=work.seed,
+                marks=work.marks,
+                attempt=work.attempt,
+            )
+            trainer = make_trainer(spec, [callback], devices=rank.world, folder=rank.scratch)
+            trainer.fit(module, datamodule=data, ckpt_path=work.resume, weights_only=True)
+        return callback.state_dict()
+
+    def trial(
+        self,
+        family: Family,
+        spec: FamilySpec,
+        dataset: DatasetView,
+        hyperparameters: Mapping[str, Any],
+        *,
+        seed: int,
+        threads: int,
+        folder: Path,
+        report: Report,
+    ) -> float:
+        from include.training.trial import train_trial
+
+        return train_trial(
+            _trainable(family, spec),
+            spec,
+            dataset,
+            hyperparameters,
+            seed=seed,
+            threads=threads,
+            folder=folder,
+            report=report,
+        )
+
+
+def _trainable(family: Family, spec: FamilySpec) -> LightningFamily:
+    require_methods(family, spec, "data_module", "module")
+    return cast(LightningFamily, family)
 
 
 def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, folder: Path) -> Trainer:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from include.errors import DataError, FailureKind
-from include.training.ranks import Rank, RankError, Stop, Stopped, run_ranks
+from include.training.ranks import Rank, RankError, Stop, Stopped, process_group, run_ranks
 from tests.training.conftest import ROOT, alive, children, wait_for
 
 
@@ -26,6 +26,10 @@ class Work:
     folder: Path
 
     def __call__(self, rank: Rank) -> None:
+        with process_group(rank):
+            self._work(rank)
+
+    def _work(self, rank: Rank) -> None:
         import torch
 
         (self.folder / f"rank-{rank.number}").write_text(f"{os.getpid()}")
