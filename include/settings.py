@@ -30,6 +30,8 @@ class Settings:
         gateway_url: Base URL of the serving gateway.
         pod_runner: `local` (supervised process) or `kubernetes` (KubernetesPodOperator).
         profile: Name of the profile of the family specs that runs use unless told otherwise.
+        pod_template: YAML file with what the site's Kubernetes pods have in common (`include.pods.manifest`).
+        spot_nodes: `label=value` of the Kubernetes nodes that may be taken away.
     """
 
     home: Path
@@ -40,6 +42,8 @@ class Settings:
     gateway_url: str
     pod_runner: str
     profile: str
+    pod_template: str = ""
+    spot_nodes: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -66,6 +70,8 @@ class Settings:
             gateway_url=(env.get("WINDTUNNEL_GATEWAY_URL") or "http://127.0.0.1:8900").rstrip("/"),
             pod_runner=runner,
             profile=env.get("WINDTUNNEL_PROFILE") or "default",
+            pod_template=env.get("WINDTUNNEL_POD_TEMPLATE") or "",
+            spot_nodes=env.get("WINDTUNNEL_SPOT_NODES") or "",
         )
 
     def to_env(self) -> dict[str, str]:
@@ -79,4 +85,6 @@ class Settings:
             "WINDTUNNEL_GATEWAY_URL": self.gateway_url,
             "WINDTUNNEL_POD_RUNNER": self.pod_runner,
             "WINDTUNNEL_PROFILE": self.profile,
+            "WINDTUNNEL_POD_TEMPLATE": self.pod_template,
+            "WINDTUNNEL_SPOT_NODES": self.spot_nodes,
         }
