@@ -139,6 +139,29 @@ def seconds(pod: Record, name: str) -> float | None:
     return None
 
 
+def started(pod: Record, name: str) -> bool:
+    """Whether the container `name` runs or has run."""
+    return any(
+        entry.get("name") == name and not {"running", "terminated"}.isdisjoint(entry.get("state") or {})
+        for entry in (pod.get("status") or {}).get("containerStatuses") or []
+    )
+
+
+def ended(pod: Record, name: str) -> bool | None:
+    """Whether the pod ended well; None while it has not ended. A container beside `name` may run on for ever."""
+    code, phase = exit_code(pod, name), (pod.get("status") or {}).get("phase")
+    if code is None and phase not in ("Succeeded", "Failed"):
+        return None
+    return phase != "Failed" and (code or 0) == 0
+
+
+def stuck(pod: Record) -> bool:
+    """Whether a container waits for what will hardly come, such as an image that is not there."""
+    status = pod.get("status") or {}
+    entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    return any(((entry.get("state") or {}).get("waiting") or {}).get("reason") in _WAITING for entry in entries)
+
+
 def deleted(pod: Record) -> bool:
     """Whether somebody deleted the pod."""
     return bool((pod.get("metadata") or {}).get("deletionTimestamp"))

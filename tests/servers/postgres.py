@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ class PostgresServer:
     """A running server; `url(name)` is the SQLAlchemy URL of one of its databases."""
 
     port: int
+    host: str = "127.0.0.1"
 
     def url(self, database: str) -> str:
-        return f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg2://{USER}:{PASSWORD}@{self.host}:{self.port}/{database}"
 
     def create(self) -> str:
         """The name of a new, empty database."""
@@ -49,7 +51,7 @@ class PostgresServer:
     def _execute(self, statement: str) -> None:
         import psycopg2
 
-        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname="postgres")
+        connection = psycopg2.connect(host=self.host, port=self.port, user=USER, password=PASSWORD, dbname="postgres")
         connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
         try:
             connection.cursor().execute(statement)
@@ -78,6 +80,13 @@ def _owner() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A server that lives as long as the session. Skips where PostgreSQL is not installed."""
+    with postgres_on("127.0.0.1") as server:
+        yield server
+
+
+@contextmanager
+def postgres_on(host: str, clients: str = "127.0.0.1/32") -> Iterator[PostgresServer]:
+    """A server that listens on the address `host` for the network `clients`. Skips where it is not installed."""
     programs, owner = _programs(), _owner()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (initdb is neither on PATH nor under /usr/lib/postgresql)")
@@ -85,7 +94,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     try:
         if owner:
             os.chown(folder, owner["user"], owner["group"])
-        with _running(programs, folder, owner) as server:
+        with _running(programs, folder, owner, host, clients) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -94,8 +103,9 @@ def postgres_server() -> Iterator[PostgresServer]:
 class _running:
     """Makes a cluster in `folder`, and runs a server on it for the `with` block."""
 
-    def __init__(self, programs: Path, folder: Path, owner: dict[str, Any]) -> None:
+    def __init__(self, programs: Path, folder: Path, owner: dict[str, Any], host: str, clients: str) -> None:
         self._programs, self._folder, self._owner = programs, folder, owner
+        self._host, self._clients = host, clients
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PostgresServer:
@@ -105,8 +115,10 @@ class _running:
         command = [self._programs / "initdb", "-D", self._folder / "data", "-U", USER, "-A", "scram-sha-256"]
         command += ["--pwfile", secret, "-E", "UTF8", "--locale", "C", "-N"]
         subprocess.run(command, check=True, capture_output=True, cwd=self._folder, **self._owner)
+        with (self._folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {self._clients} scram-sha-256\n")
         for _ in range(5):  # the port is free when we ask, and may be taken when the server does
-            server = PostgresServer(_free_port())
+            server = PostgresServer(_free_port(self._host), self._host)
             self._start(server.port)
             if self._answers(server):
                 return server
@@ -118,7 +130,12 @@ class _running:
             self._process.wait(START_SECONDS)
 
     def _start(self, port: int) -> None:
-        settings = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={self._folder}", *OPTIONS]
+        settings = [
+            f"listen_addresses={self._host}",
+            f"port={port}",
+            f"unix_socket_directories={self._folder}",
+            *OPTIONS,
+        ]
         command = [self._programs / "postgres", "-D", self._folder / "data"]
         command += [part for setting in settings for part in ("-c", setting)]
         with (self._folder / "log").open("ab") as log:
@@ -139,9 +156,9 @@ class _running:
         return False
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
