@@ -57,13 +57,13 @@ class Adjustment(BaseModel):
 
 
 def smaller_batch(trainer: TrainerSpec, now: Adjustment) -> Adjustment | None:
-    """The next smaller batch, half of it where it can be halved; None where each device has one example already.
+    """The next smaller batch, half of it where it can be halved; None where each process has one example already.
 
     Only a divisor keeps the examples per optimizer step: a batch of 33 becomes three of 11.
     """
     size = trainer.batch_size // now.batch_divisor
     for factor in range(2, size + 1):
         rest = size // factor
-        if size % factor == 0 and rest >= trainer.devices and (rest % trainer.devices == 0 or size % trainer.devices):
+        if size % factor == 0 and rest >= trainer.world and (rest % trainer.world == 0 or size % trainer.world):
             return now.model_copy(update={"batch_divisor": now.batch_divisor * factor})
     return None

@@ -34,7 +34,8 @@ class ResourcesSpec(SpecModel):
             (`WINDTUNNEL_SPOT_NODES`).
         priority_class: Which pods make way for it, and for which it makes way.
         grace_seconds: Between SIGTERM and SIGKILL; a training saves itself in that time.
-        pending_minutes: How long a pod may wait for a node and its image before it counts as failed.
+        pending_minutes: How long a pod may wait for a node and its image before it counts as failed; and the pods of
+            one training (`trainer.nodes`) for each other, of which then none is left.
         timeout_minutes: How long a step may take in all.
         keep_hours: How long a pod that ended badly stays to be looked at.
     """

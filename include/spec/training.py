@@ -29,6 +29,9 @@ class TrainerSpec(SpecModel):
 
     Attributes:
         framework: What trains the model; the family's code must have its parts.
+        batch_size: Examples per batch over all processes of all nodes.
+        devices: Processes in each pod, each with a GPU of its own where there are GPUs.
+        nodes: Pods that train one model together (Lightning's `num_nodes`); each asks for `resources`.
     """
 
     framework: Framework = Framework.LIGHTNING
@@ -39,9 +42,15 @@ class TrainerSpec(SpecModel):
     precision: Precision = Precision.FP32
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Annotated[int, Field(ge=1)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
     checkpoint_every_steps: Annotated[int, Field(ge=1)] = 50
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     max_examples: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def world(self) -> int:
+        """Processes that train together, over all pods."""
+        return self.nodes * self.devices
 
 
 class RetrySpec(SpecModel):

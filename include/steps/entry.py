@@ -110,12 +110,18 @@ def read_json(store: ObjectStore, key: str) -> Any:
     return json.loads(store.get(key))
 
 
-def main(steps: Mapping[str, str], program: str, argv: Sequence[str] | None = None) -> int:
+def main(
+    steps: Mapping[str, str],
+    program: str,
+    argv: Sequence[str] | None = None,
+    run: Callable[[StepContext, Step], int] | None = None,
+) -> int:
     """Command line of a package's steps.
 
     Args:
         steps: Step name -> `module:function`; imported only when it is run.
         program: How the command is called, for the help text.
+        run: Runs the step and returns the exit status; `run_step` unless told otherwise.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description="Runs one step of a pipeline run.")
     parser.add_argument("step", choices=sorted(steps))
@@ -134,7 +140,7 @@ def main(steps: Mapping[str, str], program: str, argv: Sequence[str] | None = No
         outputs: dict[str, Any] = getattr(importlib.import_module(module), function)(context)
         return outputs
 
-    return run_step(StepContext(document, store, settings), step)
+    return (run or run_step)(StepContext(document, store, settings), step)
 
 
 def run_step(context: StepContext, step: Step) -> int:

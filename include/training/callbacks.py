@@ -20,8 +20,9 @@ from include.errors import DataError, Diverged
 from include.steps.entry import StepContext
 from include.training.checkpoints import BEST, Checkpoints, place
 from include.training.lost import MarkWriter
-from include.training.ranks import Rank, Stopped
+from include.training.ranks import Rank
 from include.training.record import Record, events_file
+from include.training.stop import Stopped
 
 _EVENT_SECONDS = 1.0
 _BATCH_SIZE = "windtunnel_batch_size"
@@ -230,7 +231,7 @@ def seed_all(*parts: int) -> None:
     state = int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
     random.seed(state)
     np.random.seed(state % 2**32)
-    # Without an accelerator, torch's own function notes at every call what to do should one be used later: a millisecond
-    # a step, which is a percent of a training on processors.
+    # Without an accelerator, torch's own function notes at every call what to do should one be used later: a
+    # millisecond a step, which is a percent of a training on processors.
     seed = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
     seed(state % 2**63)

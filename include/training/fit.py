@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from include.spec.models import FamilySpec
 from include.steps.entry import StepContext, read_json
 from include.store.objects import ObjectNotFound
 from include.training.checkpoints import Checkpoints, place
+from include.training.gang import Gang
 from include.training.lost import LostWork
+from include.training.node import Node
 from include.training.plan import adjusted_facts, adjusted_work, split_overrides, threads_per_process
 from include.training.ranks import run_ranks
 from include.training.record import events_file
@@ -37,6 +39,7 @@ def fit(context: StepContext) -> dict[str, Any]:
     because it ran out of memory or diverged) and `mlflow_run` (None where MLflow failed).
     """
     inputs = context.document.inputs
+    Node.from_env().check(context.document.model_spec.trainer.nodes)
     refuse_recalled(context.settings, context.document.family, inputs["dataset_version"])
     asked, values = split_overrides(context.document.model_spec, inputs["hyperparameters"])
     adjustment = context.document.adjustment
@@ -77,11 +80,31 @@ def _cost_metrics(cost: Mapping[str, Any]) -> dict[str, float]:
     return seconds if cost["money"] is None else {**seconds, f"cost_{cost['currency'].lower()}": cost["money"]}
 
 
+def help_fit(context: StepContext) -> dict[str, Any]:
+    """The part of a node that is not the first: its processes train with the others, and nothing is written."""
+    asked, values = split_overrides(context.document.model_spec, context.document.inputs["hyperparameters"])
+    spec, hyperparameters = adjusted_work(asked, values, context.document.adjustment)
+    node = Node.from_env()
+    node.check(spec.trainer.nodes)
+    if context.store.exists(_summary_key(context)):
+        print("fit: training was done by an earlier attempt", flush=True)
+        return {}
+    scratch = _fresh(context.settings.home / "scratch" / f"{context.document.fingerprint[:20]}-node-{node.rank}")
+    try:
+        load_trainer(spec).preload(spec)
+        found = Checkpoints(context.store, place(context.document)).newest(scratch)
+        print(f"fit: node {node.rank} of {node.nodes} goes on from step {found[0] if found else 0}", flush=True)
+        _run(context, spec, hyperparameters, scratch, found, scratch / "unused.mark", "")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {}
+
+
 def _trained(
     context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path, tracker: Tracker
 ) -> dict[str, Any]:
     """The summary of the training, which is done unless an earlier attempt did it."""
-    key = f"{place(context.document)}/training.json"
+    key = _summary_key(context)
     try:
         summary: dict[str, Any] = read_json(context.store, key)
         print("fit: training was done by an earlier attempt", flush=True)
@@ -94,16 +117,7 @@ def _trained(
     lost = LostWork(context.store, context.document.output, context.settings.home / "scratch" / name)
     if found:
         print(f"fit: going on from step {found[0]}", flush=True)
-    work = Work(
-        document=context.document,
-        settings=context.settings,
-        spec=spec,
-        hyperparameters=hyperparameters,
-        seed=int(context.document.inputs["seed"]),
-        resume=found[1] if found else None,
-        marks=lost.path,
-        attempt=lost.begin(found[0] if found else 0),
-    )
+    attempt = lost.begin(found[0] if found else 0)
     events = EventReader(events_file(scratch))
 
     def pass_on() -> None:
@@ -111,7 +125,7 @@ def _trained(
             tracker.metrics(event)
 
     try:
-        run_ranks(work, spec.trainer.devices, threads_per_process(spec.trainer.devices), scratch, pass_on)
+        _run(context, spec, hyperparameters, scratch, found, lost.path, attempt, pass_on)
     finally:
         pass_on()
     summary = {
@@ -122,6 +136,39 @@ def _trained(
     context.store.put(key, json.dumps(summary, indent=1, allow_nan=False).encode())
     lost.forget()
     return summary
+
+
+def _run(
+    context: StepContext,
+    spec: FamilySpec,
+    hyperparameters: dict[str, Any],
+    scratch: Path,
+    found: tuple[int, Path] | None,
+    marks: Path,
+    attempt: str,
+    idle: Callable[[], None] = lambda: None,
+) -> None:
+    """This node's processes, to the end of the training."""
+    document, node, devices = context.document, Node.from_env(), spec.trainer.devices
+    gang = None
+    if node.nodes > 1:
+        facts = {"work": document.fingerprint, "step": found[0] if found else 0}
+        gang = Gang(node, context.store, document.output, 60.0 * spec.resources.pending_minutes, facts)
+    work = Work(
+        document=document,
+        settings=context.settings,
+        spec=spec,
+        hyperparameters=hyperparameters,
+        seed=int(document.inputs["seed"]),
+        resume=found[1] if found else None,
+        marks=marks,
+        attempt=attempt,
+    )
+    run_ranks(work, devices, threads_per_process(devices), scratch, idle, gang)
+
+
+def _summary_key(context: StepContext) -> str:
+    return f"{place(context.document)}/training.json"
 
 
 def _exported(

@@ -1,8 +1,8 @@
 """Runs one function in several processes that train together, and lets none of them outlive the others.
 
 The processes are forked from one that has the heavy libraries imported, so that they start at once and share that
-memory; they meet through a file, so that no port is opened. If one dies, all are killed. If the parent dies, even by
-`kill -9`, each of them notices within half a second and ends.
+memory. If one dies, all are killed. If the parent dies, even by `kill -9`, each of them notices within half a second
+and ends. Where several pods train one model, each has a parent like this, and `include.training.gang` is between them.
 
 SIGTERM is blocked in them and handled here: `Stop` lets them agree on the step after which they save and leave, without
 talking to each other at every step.
@@ -11,7 +11,6 @@ talking to each other at every step.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
@@ -19,13 +18,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from include.errors import FailureKind, WindtunnelError, clip
+from include.training.gang import Gang, is_echo, membership
+from include.training.node import Meeting, Node
+from include.training.stop import Stop, Stopped, context
 
 EXIT_FAILED, EXIT_STOPPED = 1, 75
 _POLL_SECONDS = 0.1
@@ -36,111 +38,118 @@ class RankError(WindtunnelError):
     """A training process failed or died; `fields["rank"]` says which."""
 
 
-class Stopped(WindtunnelError):
-    """Training was asked to stop; it saved a checkpoint and goes on from there when it is started again."""
-
-
-def _context() -> Any:
-    """Fork where it is safe; macOS' system libraries do not survive it."""
-    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-
-
-@dataclass
-class Stop:
-    """The agreement to stop, in memory that all ranks share.
-
-    Rank 0 sees a request after step s and names step s + 1. No other rank can end that step without rank 0, because
-    gradients are exchanged in it, so all of them read the agreement in time.
-    """
-
-    _requested: Any = field(default_factory=lambda: _context().Value("b", 0))
-    _at_step: Any = field(default_factory=lambda: _context().Value("q", -1))
-
-    def request(self) -> None:
-        self._requested.value = 1
-
-    @property
-    def requested(self) -> bool:
-        return bool(self._requested.value)
-
-    def due(self, step: int, rank: int, world: int) -> bool:
-        """Whether this rank must save and leave after optimizer step `step`."""
-        if rank == 0 and self.requested and self._at_step.value < 0:
-            self._at_step.value = step + (1 if world > 1 else 0)
-        return 0 <= int(self._at_step.value) <= step
-
-
 @dataclass(frozen=True)
 class Rank:
-    """One process of a training."""
+    """One process of a training.
+
+    Attributes:
+        number, world: Among all processes, of all nodes.
+        local, node: Among those of its node, and which node that is.
+        meeting: Where the processes of several nodes meet.
+    """
 
     number: int
     world: int
     threads: int
     scratch: Path
     stop: Stop
+    local: int = 0
+    node: int = 0
+    meeting: Meeting | None = None
 
 
 def run_ranks(
-    work: Callable[[Rank], None], world: int, threads: int, scratch: Path, idle: Callable[[], None] = lambda: None
+    work: Callable[[Rank], None],
+    devices: int,
+    threads: int,
+    scratch: Path,
+    idle: Callable[[], None] = lambda: None,
+    gang: Gang | None = None,
 ) -> None:
-    """Runs `work` in `world` processes and returns when all of them are done.
+    """Runs `work` in `devices` processes and returns when all of them are done.
 
     Args:
         scratch: An empty folder for this attempt.
         idle: Called about ten times a second while waiting.
+        gang: Where other pods run as many processes of the same training.
 
     Raises:
-        Stopped: SIGTERM came, and they left after saving.
+        Stopped: SIGTERM came, to this node or another, and they left after saving.
         RankError: One of them failed; of the kind that its own error was.
+        RendezvousError, GangError: Other nodes did not come, or failed.
     """
-    context, stop = _context(), Stop()
-    processes = [
-        context.Process(
-            target=_enter, args=(work, Rank(number, world, threads, scratch, stop), os.getpid()), name=f"rank-{number}"
+    stop = Stop(gang.node.nodes if gang else 1)
+    with _on_sigterm(stop.request), membership(gang, stop) if gang else nullcontext():
+        processes = _processes(work, devices, threads, scratch, stop, gang)
+        bad = _run(processes, idle, stop, gang)
+        if bad:
+            raise _failure(bad, scratch)
+        if stop.requested:
+            raise Stopped("training was asked to stop", hint="start it again: it goes on from its last checkpoint")
+
+
+def _processes(
+    work: Callable[[Rank], None], devices: int, threads: int, scratch: Path, stop: Stop, gang: Gang | None
+) -> dict[int, Any]:
+    """The processes by the numbers of their ranks, not started yet."""
+    node, meeting = (gang.node, gang.meeting) if gang else (Node(), None)
+    world, first = node.nodes * devices, node.rank * devices
+    return {
+        first + local: context().Process(
+            target=_enter,
+            args=(work, Rank(first + local, world, threads, scratch, stop, local, node.rank, meeting), os.getpid()),
+            name=f"rank-{first + local}",
         )
-        for number in range(world)
-    ]
-    with _on_sigterm(stop.request):
-        try:
-            for process in processes:
-                process.start()
-            _wait(processes, idle)
-        finally:
-            for process in processes:
-                if process.pid is not None and process.is_alive():
-                    process.kill()
-            for process in processes:
-                if process.pid is not None:
-                    process.join()
-    codes = [process.exitcode for process in processes]
-    if any(code not in (0, EXIT_STOPPED) for code in codes):
-        raise _failure(codes, scratch)
-    if stop.requested:
-        raise Stopped("training was asked to stop", hint="start it again: it goes on from its last checkpoint")
+        for local in range(devices)
+    }
 
 
-def _wait(processes: list[Any], idle: Callable[[], None]) -> None:
-    """Until all have ended, or one has ended badly."""
-    alive = list(processes)
-    while alive:
-        multiprocessing.connection.wait([process.sentinel for process in alive], timeout=_POLL_SECONDS)
+def _run(processes: dict[int, Any], idle: Callable[[], None], stop: Stop, gang: Gang | None) -> dict[int, int]:
+    """Starts the processes and waits until all have ended, or one has ended badly; then none of them is left.
+
+    Returns the exit codes of those that ended badly by themselves. Raises `GangError` where another node ended badly.
+    """
+    try:
+        for process in processes.values():
+            process.start()
+        if gang is not None:
+            gang.meet(stop)
+        return _wait(processes, idle, gang)
+    finally:
+        for process in processes.values():
+            if process.pid is not None and process.is_alive():
+                process.kill()
+        for process in processes.values():
+            if process.pid is not None:
+                process.join()
+
+
+def _wait(processes: dict[int, Any], idle: Callable[[], None], gang: Gang | None) -> dict[int, int]:
+    while True:
+        alive = [process.sentinel for process in processes.values() if process.exitcode is None]
+        multiprocessing.connection.wait(alive, timeout=_POLL_SECONDS)
         idle()
-        if any(process.exitcode not in (None, 0, EXIT_STOPPED) for process in processes):
-            return
-        alive = [process for process in alive if process.exitcode is None]
+        codes = {number: process.exitcode for number, process in processes.items()}
+        bad = {number: code for number, code in codes.items() if code not in (None, 0, EXIT_STOPPED)}
+        if bad or None not in codes.values():
+            return bad
+        if gang is not None and gang.trouble is not None:
+            raise gang.trouble
 
 
-def _failure(codes: list[int | None], scratch: Path) -> WindtunnelError:
-    """The error of the rank that failed first; the others were killed because of it."""
-    told = sorted(scratch.glob("error-*.json"), key=lambda path: path.stat().st_mtime)
-    if told:
-        record = json.loads(told[0].read_text())
+def _failure(bad: dict[int, int], scratch: Path) -> WindtunnelError:
+    """The error of the rank that failed first: what a rank tells of itself, then who was killed, and last what a rank
+    tells of the connections that it lost to them."""
+    files = sorted(scratch.glob("error-*.json"), key=lambda path: path.stat().st_mtime)
+    told = sorted((json.loads(path.read_text()) for path in files), key=lambda record: is_echo(record["message"]))
+    killed = [(number, code) for number, code in sorted(bad.items()) if code < 0]
+    if told and not (killed and is_echo(told[0]["message"])):
+        record = told[0]
         error = RankError(record["message"], where=record["where"], hint=record["hint"], rank=record["rank"])
         error.kind = FailureKind(record["kind"])
         return error
-    number, code = next((number, code) for number, code in enumerate(codes) if code not in (0, EXIT_STOPPED))
-    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
+    number, code = (killed or sorted(bad.items()))[0]
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
     return RankError(
         f"training process {number} {how}", hint="try again: training goes on from its last checkpoint", rank=number
     )
@@ -185,36 +194,6 @@ def _tell(error: BaseException, rank: Rank) -> None:
     temporary = rank.scratch / f"error-{rank.number}.tmp"
     temporary.write_text(json.dumps({**record, "rank": rank.number}, default=str))
     temporary.rename(rank.scratch / f"error-{rank.number}.json")
-
-
-@contextmanager
-def process_group(rank: Rank) -> Iterator[None]:
-    """torch's process group for the ranks of this machine; Lightning finds it and makes none of its own. For use in
-    each of them."""
-    import torch
-
-    torch.set_num_threads(rank.threads)
-    names = {
-        "LOCAL_RANK": rank.number,
-        "NODE_RANK": 0,
-        "WORLD_SIZE": rank.world,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": 0,
-    }
-    os.environ.update({name: str(value) for name, value in names.items()})
-    if rank.world == 1:
-        yield
-        return
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(rank.number)
-        backend = "nccl"
-    torch.distributed.init_process_group(
-        backend, init_method=f"file://{rank.scratch / 'rendezvous'}", rank=rank.number, world_size=rank.world
-    )
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from include.spec.models import FamilySpec
 from include.steps.entry import StepContext
 from include.store.objects import open_store
 from include.training.callbacks import FitCallback, seed_all
-from include.training.ranks import Rank, process_group
+from include.training.process_group import process_group
+from include.training.ranks import Rank
 from include.training.trainer import Report, Work, require_methods
 
 
@@ -59,7 +60,8 @@ class LightningTrainer:
                 marks=work.marks,
                 attempt=work.attempt,
             )
-            trainer = make_trainer(spec, [callback], devices=rank.world, folder=rank.scratch)
+            devices, nodes = spec.trainer.devices, spec.trainer.nodes
+            trainer = make_trainer(spec, [callback], devices=devices, nodes=nodes, folder=rank.scratch)
             trainer.fit(module, datamodule=data, ckpt_path=work.resume, weights_only=True)
         return callback.state_dict()
 
@@ -94,13 +96,16 @@ def _trainable(family: Family, spec: FamilySpec) -> LightningFamily:
     return cast(LightningFamily, family)
 
 
-def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, folder: Path) -> Trainer:
+def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, folder: Path, nodes: int = 1) -> Trainer:
     """Lightning's trainer as the spec describes it, without the parts that this project has its own of.
+
+    Args:
+        devices: Processes on each of `nodes`.
 
     Raises:
         UserError: This machine has no such accelerator, or fewer of them than the spec's `devices`.
     """
-    trainer, callbacks = spec.trainer, list(callbacks)
+    trainer, callbacks, several = spec.trainer, list(callbacks), devices * nodes > 1
     if trainer.early_stopping_patience is not None:
         mode = "max" if spec.sweep.direction == "maximize" else "min"
         callbacks.append(EarlyStopping(spec.sweep.metric, patience=trainer.early_stopping_patience, mode=mode))
@@ -110,7 +115,8 @@ def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, f
         return Trainer(
             accelerator=trainer.accelerator,
             devices=devices,
-            strategy=DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False) if devices > 1 else "auto",
+            num_nodes=nodes,
+            strategy=DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False) if several else "auto",
             precision=trainer.precision.value,
             max_epochs=trainer.max_epochs,
             accumulate_grad_batches=trainer.accumulate_grad_batches,

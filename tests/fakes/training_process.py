@@ -7,10 +7,9 @@ import sys
 import pyarrow.compute  # noqa: F401 - SmallRulebook filters with it
 
 import include.data.datasets
-from include.steps.entry import main
+from include.training.command import main
 from tests.fakes.small_rulebook import SmallRulebook
 
 if __name__ == "__main__":
     include.data.datasets.open_dataset = lambda settings, family, version, fold: SmallRulebook(version)  # type: ignore[assignment]
-    steps = {"fit": "include.training.fit:fit", "sweep": "include.training.sweep:sweep"}
-    sys.exit(main(steps, "tests.fakes.training_process"))
+    sys.exit(main("tests.fakes.training_process"))

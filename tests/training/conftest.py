@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Steps:
         self.store.put(document.document_key, document.model_dump_json().encode())
         return document
 
-    def start(self, document: RunDocument) -> subprocess.Popen[bytes]:
+    def start(self, document: RunDocument, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         command = [
             sys.executable,
             "-m",
@@ -74,7 +74,12 @@ class Steps:
             self.store.uri(document.document_key),
         ]
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(variables or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         self._running.append(process)
         return process

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from include.errors import DataError, FailureKind
-from include.training.ranks import Rank, RankError, Stop, Stopped, process_group, run_ranks
+from include.training.process_group import process_group
+from include.training.ranks import Rank, RankError, run_ranks
+from include.training.stop import Stop, Stopped
 from tests.training.conftest import ROOT, alive, children, wait_for
 
 
