@@ -32,6 +32,8 @@ class Settings:
         profile: Name of the profile of the family specs that runs use unless told otherwise.
         pod_template: YAML file with what the site's Kubernetes pods have in common (`include.pods.manifest`).
         spot_nodes: `label=value` of the Kubernetes nodes that may be taken away.
+        local_limits: Local pods are held to `cpu` and `memory` of the family's resources, as in a cluster.
+        warm_minutes: How long the process that starts local pods warm stays without work; 0: each starts from nothing.
     """
 
     home: Path
@@ -44,6 +46,8 @@ class Settings:
     profile: str
     pod_template: str = ""
     spot_nodes: str = ""
+    local_limits: bool = False
+    warm_minutes: float = 10.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -72,6 +76,8 @@ class Settings:
             profile=env.get("WINDTUNNEL_PROFILE") or "default",
             pod_template=env.get("WINDTUNNEL_POD_TEMPLATE") or "",
             spot_nodes=env.get("WINDTUNNEL_SPOT_NODES") or "",
+            local_limits=_switch("WINDTUNNEL_LOCAL_LIMITS", env.get("WINDTUNNEL_LOCAL_LIMITS") or "off"),
+            warm_minutes=_minutes("WINDTUNNEL_WARM_MINUTES", env.get("WINDTUNNEL_WARM_MINUTES") or "10"),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -87,4 +93,22 @@ class Settings:
             "WINDTUNNEL_PROFILE": self.profile,
             "WINDTUNNEL_POD_TEMPLATE": self.pod_template,
             "WINDTUNNEL_SPOT_NODES": self.spot_nodes,
+            "WINDTUNNEL_LOCAL_LIMITS": "on" if self.local_limits else "off",
+            "WINDTUNNEL_WARM_MINUTES": f"{self.warm_minutes:g}",
         }
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise UserError(f"unknown value {text!r}", where=name, hint="set it to on or off")
+    return text == "on"
+
+
+def _minutes(name: str, text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < 1e6:
+        raise UserError(f"{text!r} is no number of minutes", where=name, hint="set it to 0 or more")
+    return minutes

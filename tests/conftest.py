@@ -50,6 +50,7 @@ def settings(
         monkeypatch.delenv(name)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("WINDTUNNEL_HOME", str(home))
+    monkeypatch.setenv("WINDTUNNEL_WARM_MINUTES", "0")  # a server that most tests have no use for costs seconds
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     if database == "postgresql":
         monkeypatch.setenv("WINDTUNNEL_DATABASE_URL", request.getfixturevalue("postgres_url"))

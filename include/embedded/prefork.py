@@ -11,8 +11,6 @@ host when it forks, so what is imported here may not start any.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import importlib
 import json
 import os
@@ -20,8 +18,7 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,7 +27,17 @@ from pydantic import BaseModel, ConfigDict
 
 from include.embedded.herd import ChildState, Herd
 from include.embedded.layout import write_json
-from include.embedded.processes import ProcessId, adopt_orphans, die_with_parent
+from include.embedded.processes import ProcessId
+from include.pods.forking import (
+    adopt_orphans,
+    die_with_parent,
+    exit_status,
+    flush_output,
+    import_ahead,
+    lead_group,
+    no_collection,
+    redirect,
+)
 
 
 class Program(BaseModel):
@@ -99,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     adopt_orphans()
     herd = Herd(on_change=lambda changed: _write_state(plan.state, changed))
     herd.handle_signals()
-    with _no_collection():
+    with no_collection():
         _preload(plan.preload)
     _say(f"imported in {time.monotonic() - started:.1f} s")
     gate = Gate()
@@ -123,20 +130,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         herd.stop(plan.grace_seconds, nudge_after=plan.nudge_seconds)
 
 
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Imports without garbage collection, which finds nothing there and costs a quarter of the time.
-
-    What was imported is frozen: later collections pass it over, and forks share its memory for longer.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def _any_failed(herd: Herd) -> bool:
     return any(child.state is ChildState.FAILED for child in herd.children.values())
 
@@ -146,13 +139,7 @@ def _say(text: str) -> None:
 
 
 def _preload(modules: Sequence[str]) -> None:
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except (
-            Exception
-        ) as error:  # only a head start is lost: the program itself imports it again and says what is wrong
-            _say(f"{name} was not imported ahead: {type(error).__name__}: {error}")
+    import_ahead(modules, _say)
     if threading.active_count() > 1:
         _say(f"threads run before the fork: {[thread.name for thread in threading.enumerate()]}")
 
@@ -168,26 +155,22 @@ def _run_first(program: Program, gate: Gate) -> bool:
 
 def _fork(program: Program, gate: Gate, wait: bool = True) -> int:
     """Starts `program` in a fork, which waits at the gate after its own imports; returns its process id."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     pid = os.fork()
     if pid:
-        with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # as the child does: whoever comes first
+        lead_group(pid)
         return pid
     _in_child(program, gate if wait else None)
 
 
 def _in_child(program: Program, gate: Gate | None) -> NoReturn:
-    code = 1
-    try:
-        with contextlib.suppress(OSError):
-            os.setpgid(0, 0)
+    def run() -> None:
+        lead_group()
         die_with_parent()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        _redirect(program.log)
-        with _no_collection():
+        redirect(program.log)
+        with no_collection():
             for name in program.preload:
                 importlib.import_module(name)
         if gate is not None:
@@ -195,25 +178,10 @@ def _in_child(program: Program, gate: Gate | None) -> NoReturn:
         sys.argv = list(program.argv)
         module, _, function = program.entry.partition(":")
         getattr(importlib.import_module(module), function)()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            print(stop.code, file=sys.stderr)
-    except BaseException:  # the edge of the process: it must end here and never run the host's code
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):  # a broken stream must not keep the process alive
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
 
-
-def _redirect(log: Path) -> None:
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    os.close(handle)
+    code = exit_status(run)
+    flush_output()
+    os._exit(code)
 
 
 def _write_state(path: Path, herd: Herd) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ import psutil
 #: Variable in the environment of everything that a stack starts; its value is the stack's home folder.
 MARK = "WINDTUNNEL_STACK"
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLOCK_TOLERANCE = 2.0  # seconds: the start time is computed from the boot time, which a clock change can shift
 
 
@@ -48,21 +45,6 @@ class ProcessId:
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-
-
-def adopt_orphans() -> None:
-    """Makes this process the parent of whatever its descendants leave behind (Linux; elsewhere nothing happens)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """The kernel sends this process a signal when its parent ends, however that ends (Linux; elsewhere nothing)."""
-    _prctl(_PR_SET_PDEATHSIG, number)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def listens(pid: int, port: int) -> bool:

@@ -24,9 +24,10 @@ from include.embedded.credentials import Secrets, keep_secrets
 from include.embedded.herd import Herd
 from include.embedded.layout import Layout, write_json
 from include.embedded.ports import Ports, Reservations, choose_ports
-from include.embedded.processes import ProcessId, adopt_orphans, die_with_parent, end_all, leftovers
+from include.embedded.processes import ProcessId, end_all, leftovers
 from include.embedded.services import Service, build_services
 from include.errors import WindtunnelError
+from include.pods.forking import adopt_orphans, die_with_parent
 from include.settings import PROJECT_ROOT, Settings
 
 GRACE_SECONDS = 12.0

@@ -29,6 +29,19 @@ ENDED_PHASES = frozenset({PodPhase.SUCCEEDED, PodPhase.FAILED, PodPhase.LOST})
 
 
 @dataclass(frozen=True)
+class PodLimits:
+    """What a pod and all that it starts may use together; None: as much as there is.
+
+    Attributes:
+        memory_bytes: Beyond it, the pod is killed or refused memory, and its end is one for want of memory.
+        cpus: Cores.
+    """
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True)
 class PodSpec:
     """What to run.
 
@@ -37,12 +50,14 @@ class PodSpec:
         command: Program and arguments.
         env: Variables added to the environment. No secrets: they are written down beside the log.
         secrets: More variables, which are handed to the process and never written down.
+        limits: Kept where the system can; the log says where it cannot.
     """
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    limits: PodLimits = PodLimits()
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from include.pods.contract import ENDED_PHASES, PodError, PodPhase, PodSpec, PodStatus, PodUsage
 from include.pods.supervisor import EXIT_FILE, LOCK_FILE, LOG_FILE, READY_FILE, SPEC_FILE
+from include.pods.warm import WarmStarts, is_locked
 from include.settings import PROJECT_ROOT
 
 _START_SECONDS = 20.0
@@ -37,10 +40,14 @@ def pod_name(*parts: object) -> str:
 
 
 class LocalPodRunner:
-    """Pods as process groups of this machine, under `folder`."""
+    """Pods as process groups of this machine, under `folder`.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        warm: Starts them where it can; None: each is started from nothing.
+    """
+
+    def __init__(self, folder: Path, warm: WarmStarts | None = None) -> None:
+        self._folder, self._warm = folder, warm
 
     def start(self, spec: PodSpec) -> bool:
         folder = self._pod(spec.name)
@@ -50,15 +57,20 @@ class LocalPodRunner:
                 if self.status(spec.name).phase is PodPhase.RUNNING:
                     return False
                 self._clear(folder)
-                record = {
+                record: dict[str, Any] = {
                     "command": list(spec.command),
                     "env": dict(spec.env),
                     "cwd": str(PROJECT_ROOT),
                     "grace_seconds": _GRACE_SECONDS,
                     "attempt": uuid.uuid4().hex,
+                    "limits": asdict(spec.limits),
                 }
                 (folder / SPEC_FILE).write_text(json.dumps(record, indent=1))
-                self._launch(folder, spec.secrets)
+                environment = {**os.environ, **spec.secrets}
+                if self._warm is None or not self._warm.start(
+                    folder, record["attempt"], spec.command, {**environment, **spec.env}
+                ):
+                    self._launch(folder, environment)
         except OSError as error:
             hint = "check that the folder is writable and the disk is not full"
             raise PodError(f"cannot start pod {spec.name}: {error}", where=str(folder), hint=hint) from error
@@ -68,7 +80,7 @@ class LocalPodRunner:
         folder = self._pod(name)
         if not (folder / LOCK_FILE).exists():
             return PodStatus(PodPhase.ABSENT)
-        running, attempt = self._locked(folder), _attempt(folder)
+        running, attempt = is_locked(folder / LOCK_FILE), _attempt(folder)
         if running:
             return PodStatus(PodPhase.RUNNING, attempt=attempt)
         try:
@@ -141,25 +153,17 @@ class LocalPodRunner:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def _locked(self, folder: Path) -> bool:
-        try:
-            with (folder / LOCK_FILE).open("a") as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return False
-        except BlockingIOError:
-            return True
-
     def _clear(self, folder: Path) -> None:
         for name in (EXIT_FILE, READY_FILE):
             (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder / LOG_FILE, folder / "log.previous")
 
-    def _launch(self, folder: Path, secrets: Mapping[str, str]) -> None:
+    def _launch(self, folder: Path, environment: dict[str, str]) -> None:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "include.pods.supervisor", str(folder)],
             cwd=PROJECT_ROOT,
-            env={**os.environ, **secrets},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -167,7 +171,7 @@ class LocalPodRunner:
         )
         deadline = time.monotonic() + _START_SECONDS
         while not (folder / READY_FILE).exists() and not (folder / EXIT_FILE).exists():
-            if supervisor.poll() is not None and not (folder / EXIT_FILE).exists():
+            if supervisor.poll() not in (None, 0) and not (folder / EXIT_FILE).exists():  # 0: another one has the pod
                 raise PodError(f"the pod's supervisor ended with {supervisor.returncode}", where=str(folder))
             if time.monotonic() > deadline:
                 raise PodError(f"the pod did not start within {_START_SECONDS:g} s", where=str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from include.errors import UserError
 from include.failures.adjust import Adjustment
 from include.failures.records import LEARNING_RATE
+from include.pods.cgroup import quota
 from include.spec.models import FamilySpec
 
 #: Keys that may stand among a run's hyperparameters and belong to the trainer, not to the family's model.
@@ -58,7 +60,12 @@ def adjusted_facts(spec: FamilySpec, hyperparameters: Mapping[str, Any], adjustm
 
 
 def threads_per_process(processes: int) -> int:
-    """Threads that each of `processes` may compute with: its share of the cores, or what `OMP_NUM_THREADS` says."""
+    """Threads that each of `processes` may compute with: its share of the cores, or what `OMP_NUM_THREADS` says.
+
+    A pod's cores are those that it is limited to: more threads than that would wait for each other.
+    """
     told = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = quota()
+    cores = cores if limit is None else min(cores, max(1, math.floor(limit)))
     return int(told) if told.isdecimal() and int(told) > 0 else max(1, cores // processes)

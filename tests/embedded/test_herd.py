@@ -98,7 +98,7 @@ def test_a_stop_ends_grandchildren_in_other_sessions_too(tmp_path: Path) -> None
 import sys; sys.path.insert(0, {str(Path.cwd())!r})
 import subprocess, time
 from include.embedded.herd import Herd
-from include.embedded.processes import adopt_orphans
+from include.pods.forking import adopt_orphans
 adopt_orphans()
 child = (
     "import subprocess, sys;"

@@ -45,6 +45,8 @@ def work(context):
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         resource.setrlimit(resource.RLIMIT_AS, (4 * used + 2**28,) * 2)
         bytearray(2**40)
+    if how == "grows" and trainer.batch_size > 8:
+        held = [b"x" * (10 << 20) for _ in range(200)]
     if how == "nan" and document.adjustment.learning_rate_factor == 1.0:
         raise Diverged("the loss is nan after step 3", where="fit", hint="lower the learning rate")
     if how == "diverges":
@@ -100,6 +102,23 @@ def _raised(operator: LocalStepOperator, context: dict[str, Any]) -> AirflowExce
     with pytest.raises(AirflowException) as caught:
         operator.execute(context)
     return caught.value
+
+
+def test_a_local_pod_that_goes_beyond_its_limit_is_given_smaller_batches(
+    fit: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed by its control group, or refused memory where none can be made: both are an end for want of memory."""
+    monkeypatch.setenv("WINDTUNNEL_LOCAL_LIMITS", "on")
+    monkeypatch.setattr(step_module, "amount", lambda text: 1 << 30)
+    operator, context = fit("grows")
+    asked = _document(operator, context).spec.trainer.batch_size
+    tries = 0
+    while asked // 2**tries > 8:
+        assert isinstance(_raised(*fit("grows")), AirflowRescheduleException)
+        tries += 1
+    operator, context = fit("grows")
+    assert operator.execute(context)["batch_size"] == asked // 2**tries
+    assert {failure.ending for failure in _failures(_document(operator, context))} == {Ending.OUT_OF_MEMORY}
 
 
 def test_a_step_that_runs_out_of_memory_is_given_smaller_batches_until_it_fits(fit: Make) -> None:

@@ -1,4 +1,4 @@
-"""Local pods keep the contract of a pod: found again, logged, stopped whole, never left behind."""
+"""Local pods keep the contract of a pod, cold or warm: found again, logged, stopped whole, never left behind."""
 
 from __future__ import annotations
 
@@ -15,22 +15,15 @@ import pytest
 
 from include.pods.contract import PodPhase, PodSpec
 from include.pods.local import LocalPodRunner, pod_name
+from tests.pods.conftest import python, until, wait_for
 
 
-@pytest.fixture
-def runner(tmp_path: Path) -> LocalPodRunner:
-    return LocalPodRunner(tmp_path / "pods")
-
-
-def python(code: str) -> list[str]:
-    return [sys.executable, "-S", "-c", code]
-
-
-def wait_for(runner: LocalPodRunner, name: str, phase: PodPhase, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while runner.status(name).phase is not phase:
-        assert time.monotonic() < deadline, f"{name} is {runner.status(name)}, not {phase}"
-        time.sleep(0.02)
+@pytest.fixture(params=["cold", "warm"])
+def runner(tmp_path: Path, request: pytest.FixtureRequest) -> LocalPodRunner:
+    """The same contract, however a pod is started."""
+    if request.param == "cold":
+        return LocalPodRunner(tmp_path / "pods")
+    return LocalPodRunner(tmp_path / "pods", request.getfixturevalue("warm_server").starts())
 
 
 def supervisor_pid(tmp_path: Path, name: str) -> int:
@@ -61,7 +54,7 @@ def test_exit_status_and_log_are_kept(runner: LocalPodRunner) -> None:
 def test_a_running_pod_is_found_and_not_started_twice(runner: LocalPodRunner) -> None:
     spec = PodSpec("p", python("import time; time.sleep(30)"))
     assert runner.start(spec) is True
-    assert LocalPodRunner(runner._folder).start(spec) is False
+    assert LocalPodRunner(runner._folder, runner._warm).start(spec) is False
     runner.stop("p")
     assert runner.status("p").exit_code == 128 + signal.SIGTERM
 
@@ -115,9 +108,10 @@ def test_a_pod_can_be_stopped_while_it_is_only_starting(runner: LocalPodRunner, 
     starter.result()
 
 
-def test_a_pod_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_that_ignores_sigterm_is_killed_after_the_grace(
+    runner: LocalPodRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("include.pods.local._GRACE_SECONDS", 0.5)
-    runner = LocalPodRunner(tmp_path / "pods")
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     runner.start(PodSpec("p", python(code)))
     while b"up" not in runner.logs("p", 0):
@@ -127,12 +121,12 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path, mo
 
 
 def test_killing_the_supervisor_kills_the_pod_and_shows_as_lost(runner: LocalPodRunner, tmp_path: Path) -> None:
-    mark = f"mark-{time.time_ns()}"
-    runner.start(PodSpec("p", [*python("import time; time.sleep(60)"), mark]))
+    runner.start(PodSpec("p", python("import os, time; print(os.getpid(), flush=True); time.sleep(60)")))
+    until(lambda: runner.logs("p", 0))
+    pod = psutil.Process(int(runner.logs("p", 0)))
     os.kill(supervisor_pid(tmp_path, "p"), signal.SIGKILL)
     wait_for(runner, "p", PodPhase.LOST)
-    time.sleep(0.2)
-    assert not [process for process in marked_processes(mark) if process.status() != psutil.STATUS_ZOMBIE]
+    until(lambda: not pod.is_running() or pod.status() == psutil.STATUS_ZOMBIE)
     assert runner.start(PodSpec("p", python("pass"))) is True
     wait_for(runner, "p", PodPhase.SUCCEEDED)
 
@@ -181,7 +175,7 @@ def test_an_end_tells_what_was_used_and_which_start_it_was(runner: LocalPodRunne
     busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10**7))'])"
     attempts = set()
     for _ in range(2):
-        runner.start(PodSpec("pod", [sys.executable, "-c", busy]))
+        runner.start(PodSpec("pod", python(busy)))
         wait_for(runner, "pod", PodPhase.SUCCEEDED)
         status = runner.status("pod")
         assert status.usage is not None and status.usage.cpu_seconds is not None and status.usage.peak_bytes is not None

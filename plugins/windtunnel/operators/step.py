@@ -22,9 +22,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from include.failures.classify import Evidence
 from include.failures.policy import Action
 from include.failures.records import FailureRecord, adjustment_of, find_failure, read_failures, record_failure
-from include.pods.contract import ENDED_PHASES, PodPhase, PodSpec, PodStatus
+from include.pods.contract import ENDED_PHASES, PodLimits, PodPhase, PodSpec, PodStatus
 from include.pods.local import LocalPodRunner, pod_name
+from include.pods.warm import WarmStarts
 from include.settings import Settings
+from include.spec.quantities import amount, cores
+from include.spec.resources import ResourcesSpec
 from include.steps.document import RunDocument, make_document
 from include.steps.fingerprint import code_version
 from include.steps.parts import SPEC_PARTS
@@ -54,7 +57,16 @@ logger = logging.getLogger(__name__)
 
 def pods() -> LocalPodRunner:
     """The local pods of this installation."""
-    return LocalPodRunner(Settings.from_env().home / "pods")
+    settings = Settings.from_env()
+    warm = WarmStarts(settings.home / "warm", settings.warm_minutes) if settings.warm_minutes else None
+    return LocalPodRunner(settings.home / "pods", warm)
+
+
+def local_limits(resources: ResourcesSpec) -> PodLimits:
+    """What a local pod of the family may use, where this installation holds local pods to anything."""
+    if not Settings.from_env().local_limits:
+        return PodLimits()
+    return PodLimits(int(amount(resources.memory)), cores(resources.cpu))
 
 
 class StepMixin:
@@ -127,6 +139,10 @@ class StepMixin:
 class LocalStepOperator(StepMixin, BaseOperator):
     """Runs a step as a supervised local process.
 
+    The pod's name follows from the run, the task and the work, so that a task that comes back knows its pod without
+    having noted anything. Airflow's `ResumableJobMixin` notes an id after the job was submitted: a worker that dies in
+    between starts it twice. It also streams no log, and starts a job that failed again without asking why.
+
     Args:
         family: Name of the family.
         step: One of `PACKAGES`.
@@ -160,7 +176,8 @@ class LocalStepOperator(StepMixin, BaseOperator):
             open_store(Settings.from_env().store_url).delete(document.error_key)
         secrets = connection_variables(document.spec) if self.step == "ingest" else {}
         command = [sys.executable, *self.command(document)]
-        started = runner.start(PodSpec(self._pod, command, secrets=secrets))
+        limits = local_limits(document.spec.resources)
+        started = runner.start(PodSpec(self._pod, command, secrets=secrets, limits=limits))
         self.log.info("%s pod %s", "started" if started else "found running and attached to", self._pod)
         if not document.adjustment.is_none:
             self.log.info("differs from what was asked for: %s", document.adjustment)
