@@ -67,7 +67,9 @@ def train_dag(spec: FamilySpec) -> DAG:
             task_id="fit",
             family=family,
             step="fit",
-            inputs={key: chosen[key] for key in ("dataset_version", "dataset_digest", "seed", "hyperparameters")},
+            inputs={
+                key: chosen[key] for key in ("dataset_version", "dataset_digest", "seed", "hyperparameters", "origins")
+            },
             doc_md="Final training with checkpoints; exports the model package.",
             **training,
         )

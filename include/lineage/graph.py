@@ -167,7 +167,17 @@ def _dataset(family: str, dataset: Dataset) -> Node:
 
 
 def _model(family: str, model: ModelVersion) -> Node:
-    taken = ("run", "creator", "code_version", "hyperparameters", "seed", "metrics", "decision", "report_key")
+    taken = (
+        "run",
+        "creator",
+        "code_version",
+        "hyperparameters",
+        "seed",
+        "origins",
+        "metrics",
+        "decision",
+        "report_key",
+    )
     facts = {
         "version": model.version,
         "digest": model.digest,

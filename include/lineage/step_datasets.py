@@ -112,11 +112,13 @@ def _sweep(document: RunDocument, outputs: dict[str, Any] | None, store: ObjectS
 
 
 def _fit(document: RunDocument, outputs: dict[str, Any] | None, store: ObjectStore) -> _Found:
+    origins = document.inputs.get("origins") or {}
+    at, name = names.namespace(), names.model_name(document.family)
+    inputs = [_dataset(document), *(read(at, name, version=entry["digest"]) for entry in origins.values())]
     if outputs is None:
-        return [_dataset(document)], []
+        return inputs, []
     facts = {"digest": outputs["digest"], "metrics": outputs["metrics"], **_chosen(document)}
-    name = names.model_name(document.family)
-    return [_dataset(document)], [made(names.namespace(), name, version=outputs["digest"], model=facts)]
+    return inputs, [made(at, name, version=outputs["digest"], model=facts)]
 
 
 def _evaluate(document: RunDocument, outputs: dict[str, Any] | None, store: ObjectStore) -> _Found:

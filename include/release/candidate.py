@@ -208,6 +208,7 @@ def _record(
         "model": spec.model,
         "hyperparameters": sweep.get("hyperparameters"),
         "seed": sweep.get("seed"),
+        "origins": fit.get("origins") or {},
         "adjusted": fit.get("adjusted") or {},
         "work_lost": fit.get("work_lost"),
         "sweep": {"study": sweep.get("study"), "value": sweep.get("value"), "metric": spec.sweep.metric},

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from include.errors import UserError
 from include.spec.models import MODEL_KEYS, AnyFamilySpec, DataFamilySpec, FamilySpec
+from include.spec.optimizing import KINDS
 from include.spec.pairs import QaSpec
 from include.spec.prepare import TRANSFORMS
 
@@ -29,7 +30,7 @@ FAMILIES = Path(__file__).resolve().parent.parent / "families"
 DEFAULT_PROFILE = "default"
 
 _Path = tuple[str | int, ...]
-_UNION_TAGS = frozenset({"float", "int", "choice"}) | TRANSFORMS
+_UNION_TAGS = frozenset({"float", "int", "choice"}) | TRANSFORMS | KINDS
 
 
 class SpecError(UserError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from include.spec.base import SpecModel
+from include.spec.optimizing import AdamSpec, DecaySchedule, OptimizerSpec, SchedulerSpec
+from include.spec.transfer import TasksSpec, TeacherSpec, TransferSpec
 
 
 class Precision(str, Enum):
@@ -25,13 +27,24 @@ class Framework(str, Enum):
 
 
 class TrainerSpec(SpecModel):
-    """How `fit` runs, whatever the model: epochs, devices, precision, checkpoints.
+    """How `fit` runs, whatever the model.
 
     Attributes:
         framework: What trains the model; the family's code must have its parts.
-        batch_size: Examples per batch over all processes of all nodes.
+        batch_size: Examples that are computed at once, over all processes of all nodes.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        gradient_clip_norm: Largest norm of all gradients together; 0: they are not clipped by norm.
+        gradient_clip_value: Largest amount of each component instead; needs `gradient_clip_norm: 0`.
+        optimizer, scheduler: How weights move, and how the learning rate goes; see `include.spec.optimizing`.
         devices: Processes in each pod, each with a GPU of its own where there are GPUs.
         nodes: Pods that train one model together (Lightning's `num_nodes`); each asks for `resources`.
+        checkpoint_every_steps: Optimizer steps that a killed training may have to do again.
+        early_stopping_patience: Epochs without a better `sweep.metric` after which training ends; None: never.
+        early_stopping_min_delta: By how much it must be better, in its own unit.
+        max_examples: Training examples that are used; None: all.
+        transfer: Weights to start from, and which parameters learn when.
+        tasks: How the losses of several tasks make one, for a family that has several.
+        teacher: A model to learn from beside the data, for a family that can.
     """
 
     framework: Framework = Framework.LIGHTNING
@@ -39,13 +52,26 @@ class TrainerSpec(SpecModel):
     batch_size: Annotated[int, Field(ge=1)] = 32
     accumulate_grad_batches: Annotated[int, Field(ge=1)] = 1
     gradient_clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    gradient_clip_value: Annotated[float, Field(gt=0)] | None = None
     precision: Precision = Precision.FP32
+    optimizer: OptimizerSpec = AdamSpec()
+    scheduler: SchedulerSpec = DecaySchedule()
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Annotated[int, Field(ge=1)] = 1
     nodes: Annotated[int, Field(ge=1, le=1000)] = 1
     checkpoint_every_steps: Annotated[int, Field(ge=1)] = 50
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    early_stopping_min_delta: Annotated[float, Field(ge=0)] = 0.0
     max_examples: Annotated[int, Field(ge=1)] | None = None
+    transfer: TransferSpec = TransferSpec()
+    tasks: TasksSpec = TasksSpec()
+    teacher: TeacherSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_clip(self) -> TrainerSpec:
+        if self.gradient_clip_value is not None and self.gradient_clip_norm:
+            raise ValueError("gradients are clipped by norm or by value: set gradient_clip_norm to 0 for the latter")
+        return self
 
     @property
     def world(self) -> int:

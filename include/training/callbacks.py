@@ -19,10 +19,12 @@ from safetensors.torch import save_file
 from include.errors import DataError, Diverged
 from include.steps.entry import StepContext
 from include.training.checkpoints import BEST, Checkpoints, place
+from include.training.freezing import moving_names, weight_names
 from include.training.lost import MarkWriter
 from include.training.ranks import Rank
 from include.training.record import Record, events_file
 from include.training.stop import Stopped
+from include.training.tasks import LOSSES
 
 _EVENT_SECONDS = 1.0
 _BATCH_SIZE = "windtunnel_batch_size"
@@ -75,12 +77,12 @@ class FitCallback(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Parameters that do not learn are where they came from: no need to store them at every checkpoint."""
-        kept = learned_names(pl_module)
+        kept = moving_names(pl_module)
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
         checkpoint[_BATCH_SIZE] = self._batch
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        missing = learned_names(pl_module) - set(checkpoint["state_dict"])
+        missing = moving_names(pl_module) - set(checkpoint["state_dict"])
         if missing:
             raise DataError(
                 f"the checkpoint lacks {len(missing)} parameters, such as {min(missing)}",
@@ -137,8 +139,9 @@ class FitCallback(Callback):
             loss = float(outputs["loss"] if isinstance(outputs, Mapping) else outputs)
             if not np.isfinite(loss):
                 self._check_weights(trainer, loss)
-            self._event(trainer, {"loss": loss, "samples_per_second": self._speed()})
-            self._progress(trainer, {"loss": loss})
+            losses = {f"loss_{name}": float(value) for name, value in _task_losses(outputs).items()}
+            self._event(trainer, {"loss": loss, "samples_per_second": self._speed(), **losses})
+            self._progress(trainer, {"loss": loss, **losses})
         self._stopping = self._rank.stop.due(self._step, self._rank.number, self._rank.world)
         if self._stopping or self._step % self._every == 0:
             self._due = True
@@ -147,7 +150,7 @@ class FitCallback(Callback):
 
     def _check_weights(self, trainer: Trainer, loss: float | None = None) -> None:
         """Raises `Diverged` where a weight is not finite. A loss alone may be: fp16 leaves such a step out."""
-        for name, value in learned(trainer.lightning_module).items():
+        for name, value in state(trainer.lightning_module, moving_names(trainer.lightning_module)).items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 shown = "" if loss is None else f", the loss is {loss}"
                 raise Diverged(f"{name} is not finite after step {self._step}{shown}", hint="lower the learning rate")
@@ -171,7 +174,8 @@ class FitCallback(Callback):
             self.record.best_epoch, self.record.best_value, self.record.metrics = trainer.current_epoch, value, metrics
             if self._rank.number == 0:
                 path = self._rank.scratch / BEST
-                save_file({name: tensor.cpu().contiguous() for name, tensor in learned(pl_module).items()}, path)
+                names = weight_names(pl_module)
+                save_file({name: tensor.cpu().contiguous() for name, tensor in state(pl_module, names).items()}, path)
                 self._checkpoints.save_best(path)
         self._event(trainer, {f"validation_{name}": number for name, number in metrics.items()})
         self._progress(trainer, {self._metric: value}, force=True)
@@ -214,15 +218,14 @@ class FitCallback(Callback):
             self._far.publish()
 
 
-def learned_names(module: LightningModule) -> set[str]:
-    """Names in the module's state, without parameters that do not learn."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return set(module.state_dict()) - frozen
+def _task_losses(outputs: Any) -> Mapping[str, torch.Tensor]:
+    """Of a family that has several tasks; see `include.training.tasks`."""
+    found: Mapping[str, torch.Tensor] = outputs.get(LOSSES, {}) if isinstance(outputs, Mapping) else {}
+    return found
 
 
-def learned(module: LightningModule) -> dict[str, torch.Tensor]:
-    """The module's state, without parameters that do not learn."""
-    names = learned_names(module)
+def state(module: LightningModule, names: set[str]) -> dict[str, torch.Tensor]:
+    """The part of the module's state that is named."""
     return {name: value.detach() for name, value in module.state_dict().items() if name in names}
 
 

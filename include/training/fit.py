@@ -18,6 +18,7 @@ from include.families.contract import load_code
 from include.serving.package import publish, seal
 from include.spec.models import FamilySpec
 from include.steps.entry import StepContext, read_json
+from include.steps.fingerprint import file_digest
 from include.store.objects import ObjectNotFound
 from include.training.checkpoints import Checkpoints, place
 from include.training.gang import Gang
@@ -28,15 +29,18 @@ from include.training.ranks import run_ranks
 from include.training.record import events_file
 from include.training.tracking import EventReader, Tracker
 from include.training.trainer import SUMMARY, Work, load_trainer
+from include.training.weights import Origins, WeightsRecord, fetch_origins, keep_weights
 
 
 def fit(context: StepContext) -> dict[str, Any]:
-    """Inputs: `dataset_version`, `dataset_digest`, `hyperparameters`, `seed`.
+    """Inputs: `dataset_version`, `dataset_digest`, `hyperparameters`, `seed`; `origins` (`include.training.weights`)
+    where the spec's trainer names a model to start from or to learn from.
 
     Outputs: `digest` of the model package, validation `metrics`, `samples_per_second`, `seconds_training`,
     `resumed_from_step` (None: from the start), `work_lost` (`tries`, `steps` and `seconds` that had to be done again,
-    over all tries), `adjusted` (what was trained with in place of what was asked for,
-    because it ran out of memory or diverged) and `mlflow_run` (None where MLflow failed).
+    over all tries), `origins` (the models that it started from or learned from, by role), `adjusted` (what was trained
+    with in place of what was asked for, because it ran out of memory or diverged) and `mlflow_run` (None where MLflow
+    failed).
     """
     inputs = context.document.inputs
     Node.from_env().check(context.document.model_spec.trainer.nodes)
@@ -49,7 +53,7 @@ def fit(context: StepContext) -> dict[str, Any]:
     try:
         with Tracker(context.settings.mlflow_url, context.document, values, adjusted) as tracker:
             training = _trained(context, spec, hyperparameters, scratch, tracker)
-            digest, facts = _exported(context, spec, hyperparameters, scratch)
+            digest, facts = _exported(context, spec, hyperparameters, scratch, training["origins"])
             last = training["steps"] + 1
             final = {f"best_{name}": value for name, value in training["metrics"].items()}
             final |= {f"work_lost_{name}": value for name, value in training["work_lost"].items()}
@@ -68,6 +72,7 @@ def fit(context: StepContext) -> dict[str, Any]:
         "seconds_training": round(training["seconds"], 3),
         "resumed_from_step": training["resumed_from_step"],
         "work_lost": training["work_lost"],
+        "origins": training["origins"],
         "adjusted": adjusted,
         "export": facts,
         "mlflow_run": tracker.run_id,
@@ -101,7 +106,11 @@ def help_fit(context: StepContext) -> dict[str, Any]:
 
 
 def _trained(
-    context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path, tracker: Tracker
+    context: StepContext,
+    spec: FamilySpec,
+    hyperparameters: dict[str, Any],
+    scratch: Path,
+    tracker: Tracker,
 ) -> dict[str, Any]:
     """The summary of the training, which is done unless an earlier attempt did it."""
     key = _summary_key(context)
@@ -125,13 +134,14 @@ def _trained(
             tracker.metrics(event)
 
     try:
-        _run(context, spec, hyperparameters, scratch, found, lost.path, attempt, pass_on)
+        origins = _run(context, spec, hyperparameters, scratch, found, lost.path, attempt, pass_on)
     finally:
         pass_on()
     summary = {
         **json.loads((scratch / SUMMARY).read_text()),
         "resumed_from_step": found[0] if found else None,
         "work_lost": lost.total(),
+        "origins": origins.facts(),
     }
     context.store.put(key, json.dumps(summary, indent=1, allow_nan=False).encode())
     lost.forget()
@@ -147,8 +157,8 @@ def _run(
     marks: Path,
     attempt: str,
     idle: Callable[[], None] = lambda: None,
-) -> None:
-    """This node's processes, to the end of the training."""
+) -> Origins:
+    """This node's processes, to the end of the training; what they started from."""
     document, node, devices = context.document, Node.from_env(), spec.trainer.devices
     gang = None
     if node.nodes > 1:
@@ -163,8 +173,10 @@ def _run(
         resume=found[1] if found else None,
         marks=marks,
         attempt=attempt,
+        origins=fetch_origins(context.settings, spec, document.inputs, scratch),
     )
     run_ranks(work, devices, threads_per_process(devices), scratch, idle, gang)
+    return work.origins
 
 
 def _summary_key(context: StepContext) -> str:
@@ -172,9 +184,9 @@ def _summary_key(context: StepContext) -> str:
 
 
 def _exported(
-    context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path
+    context: StepContext, spec: FamilySpec, hyperparameters: dict[str, Any], scratch: Path, origins: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Digest of the published package, and the family's facts about it."""
+    """Digest of the published package, and the family's facts about it; the weights are kept for other trainings."""
     context.progress(0, 1, "export", force=True)
     weights = Checkpoints(context.store, place(context.document)).best(scratch)
     dataset = open_dataset(context.settings, spec.family, context.document.inputs["dataset_version"], spec.split.fold)
@@ -182,6 +194,15 @@ def _exported(
     facts = load_code(spec.code).export(spec, dataset, hyperparameters, weights, folder)
     package = seal(folder, spec.family, spec.code, facts)
     publish(context.store, folder)
+    record = WeightsRecord(
+        digest=package.digest,
+        sha256=file_digest(weights),
+        code=spec.code,
+        model=spec.model,
+        hyperparameters=hyperparameters,
+        data=list(dict.fromkeys([dataset.version, *(name for origin in origins.values() for name in origin["data"])])),
+    )
+    keep_weights(context.store, spec.family, weights, record)
     context.progress(1, 1, "export", force=True, digest=package.digest[:12])
     return package.digest, facts
 

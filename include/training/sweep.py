@@ -33,13 +33,14 @@ from include.training.study import (
     trial_facts,
 )
 from include.training.trainer import load_trainer
+from include.training.weights import Origins, fetch_origins
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 
 def sweep(context: StepContext) -> dict[str, Any]:
-    """Inputs: `dataset_version`, `dataset_digest`, `study`, `trials`, `seed`, `adjust`.
+    """Inputs: `dataset_version`, `dataset_digest`, `study`, `trials`, `seed`, `adjust`, `origins` (as in `fit`).
 
     Outputs: `study`, `trials_run` (by this worker), `finished` (True: the study is done), `stopped` (why before
     it had all its trials; None: it has them), `spent` (`minutes` of all trials, `money`, None where it is not known),
@@ -139,7 +140,7 @@ class _Trials:
         self._study = study
         self._budget = budget
         self._seed = int(context.document.inputs["seed"])
-        self._loaded: tuple[Family, DatasetView] | None = None
+        self._loaded: tuple[Family, DatasetView, Origins] | None = None
 
     def objective(self, trial: Trial) -> float:
         """The best value of the sweep's metric over the trial's epochs."""
@@ -147,7 +148,7 @@ class _Trials:
 
         values = {**self._defaults, **draw(trial, self._spec.sweep.space)}
         self._show(trial, "starts")
-        family, dataset = self._parts()
+        family, dataset, origins = self._parts()
         try:
             value = load_trainer(self._spec).trial(
                 family,
@@ -158,6 +159,7 @@ class _Trials:
                 threads=threads_per_process(self._context.document.model_spec.sweep.workers),
                 folder=self._scratch,
                 report=lambda epoch, value: self._report(trial, epoch, value),
+                origins=origins,
             )
         except Diverged as error:  # these values do not train: that is what the trial had to find out
             self._show(trial, "diverged")
@@ -173,12 +175,14 @@ class _Trials:
             self._show(trial, "pruned", value)
             raise optuna.TrialPruned
 
-    def _parts(self) -> tuple[Family, DatasetView]:
+    def _parts(self) -> tuple[Family, DatasetView, Origins]:
         if self._loaded is None:
             spec, inputs = self._spec, self._context.document.inputs
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            origins = fetch_origins(self._context.settings, spec, inputs, self._scratch)
             version, fold = inputs["dataset_version"], spec.split.fold
             dataset = open_dataset(self._context.settings, spec.family, version, fold)
-            self._loaded = (load_code(spec.code), dataset)
+            self._loaded = (load_code(spec.code), dataset, origins)
         return self._loaded
 
     def _show(self, trial: Trial, state: str, value: float | None = None) -> None:

@@ -21,6 +21,7 @@ from include.spec.models import FamilySpec
 from include.spec.training import Framework
 from include.steps.document import RunDocument
 from include.training.ranks import Rank
+from include.training.weights import Origins
 
 SUMMARY = "training.json"
 
@@ -62,12 +63,14 @@ class Trainer(Protocol):
         threads: int,
         folder: Path,
         report: Report,
+        origins: Origins,
     ) -> float:
         """A short training of a sweep, in this process; the best value of the sweep's metric over its epochs.
 
         Args:
             folder: For whatever it must write; may not exist.
             report: Told the metric after every epoch, from 0; may end the trial by raising.
+            origins: As in `Work`.
 
         Raises:
             UserError: Validation does not give the sweep's metric.
@@ -83,6 +86,7 @@ class Work:
     Attributes:
         spec: The document's spec with the run's overrides applied.
         resume: Checkpoint to go on from.
+        origins: Models that training starts from, or learns from.
         marks, attempt: Where rank 0 marks how far it is, and the name of this try (`include.training.lost`).
     """
 
@@ -94,6 +98,7 @@ class Work:
     resume: Path | None
     marks: Path
     attempt: str
+    origins: Origins
 
     def __call__(self, rank: Rank) -> None:
         summary = load_trainer(self.spec).train(self, rank)

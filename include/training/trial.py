@@ -13,8 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from include.errors import Diverged, UserError
 from include.families.contract import DatasetView, LightningFamily
 from include.spec.models import FamilySpec
+from include.training.build import build
 from include.training.callbacks import seed_all
 from include.training.trainer import Report
+from include.training.weights import Origins
 from include.training.worker import make_trainer
 
 
@@ -51,13 +53,13 @@ def train_trial(
     threads: int,
     folder: Path,
     report: Report,
+    origins: Origins,
 ) -> float:
     """Lightning's part of `include.training.trainer.Trainer.trial`."""
     torch.set_num_threads(threads)
     seed_all(seed)
     callback = TrialCallback(spec.sweep.metric, spec.sweep.direction == "maximize", seed, report)
-    data = family.data_module(spec, dataset, hyperparameters, seed)
-    module = family.module(spec, dataset, hyperparameters)
+    module, data = build(family, spec, dataset, hyperparameters, seed, origins)
     make_trainer(spec, [callback], devices=1, folder=folder).fit(module, datamodule=data)
     if callback.best is None or callback.best != callback.best:
         raise Diverged(f"the trial gave no finite {spec.sweep.metric}", where="sweep", hint="narrow the search space")

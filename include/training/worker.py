@@ -21,12 +21,18 @@ from include.data.datasets import open_dataset
 from include.errors import UserError
 from include.families.contract import DatasetView, Family, LightningFamily, load_code
 from include.spec.models import FamilySpec
+from include.spec.optimizing import PlateauSchedule
 from include.steps.entry import StepContext
 from include.store.objects import open_store
+from include.training.build import build
 from include.training.callbacks import FitCallback, seed_all
+from include.training.optimizing import Plateau
+from include.training.precision import precision
 from include.training.process_group import process_group
 from include.training.ranks import Rank
 from include.training.trainer import Report, Work, require_methods
+from include.training.unfreezing import Unfreezing
+from include.training.weights import Origins
 
 
 class LightningTrainer:
@@ -47,8 +53,7 @@ class LightningTrainer:
         family = _trainable(load_code(spec.code), spec)
         with process_group(rank):
             seed_all(work.seed)
-            data = family.data_module(spec, dataset, work.hyperparameters, work.seed)
-            module = family.module(spec, dataset, work.hyperparameters)
+            module, data = build(family, spec, dataset, work.hyperparameters, work.seed, work.origins)
             module.strict_loading = False  # checkpoints hold what learns; see FitCallback
             callback = FitCallback(
                 context,
@@ -76,6 +81,7 @@ class LightningTrainer:
         threads: int,
         folder: Path,
         report: Report,
+        origins: Origins,
     ) -> float:
         from include.training.trial import train_trial
 
@@ -88,6 +94,7 @@ class LightningTrainer:
             threads=threads,
             folder=folder,
             report=report,
+            origins=origins,
         )
 
 
@@ -105,10 +112,7 @@ def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, f
     Raises:
         UserError: This machine has no such accelerator, or fewer of them than the spec's `devices`.
     """
-    trainer, callbacks, several = spec.trainer, list(callbacks), devices * nodes > 1
-    if trainer.early_stopping_patience is not None:
-        mode = "max" if spec.sweep.direction == "maximize" else "min"
-        callbacks.append(EarlyStopping(spec.sweep.metric, patience=trainer.early_stopping_patience, mode=mode))
+    trainer, several = spec.trainer, devices * nodes > 1
     warnings.filterwarnings("ignore", module=r"(lightning|torch)\..*")  # advice that our own parts already follow
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it sets its own level when it is imported
     try:
@@ -117,11 +121,12 @@ def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, f
             devices=devices,
             num_nodes=nodes,
             strategy=DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False) if several else "auto",
-            precision=trainer.precision.value,
+            **precision(trainer),
             max_epochs=trainer.max_epochs,
             accumulate_grad_batches=trainer.accumulate_grad_batches,
-            gradient_clip_val=trainer.gradient_clip_norm or None,
-            callbacks=callbacks,
+            gradient_clip_val=trainer.gradient_clip_value or trainer.gradient_clip_norm or None,
+            gradient_clip_algorithm="value" if trainer.gradient_clip_value else "norm",
+            callbacks=[*_spec_callbacks(spec), *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -134,3 +139,23 @@ def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, f
         raise UserError(
             f"the trainer cannot run here: {error}", where="trainer", hint="check `accelerator` and `devices`"
         ) from error
+
+
+def _spec_callbacks(spec: FamilySpec) -> list[Callback]:
+    """What the spec asks for beyond the trainer's own; before the callbacks that save, so that these save its state."""
+    trainer, made = spec.trainer, list[Callback]()
+    if trainer.transfer.unfreeze:
+        made.append(Unfreezing(trainer.transfer))
+    if isinstance(trainer.scheduler, PlateauSchedule):
+        made.append(Plateau(spec, trainer.scheduler))
+    if trainer.early_stopping_patience is not None:
+        mode = "max" if spec.sweep.direction == "maximize" else "min"
+        made.append(
+            EarlyStopping(
+                spec.sweep.metric,
+                patience=trainer.early_stopping_patience,
+                min_delta=trainer.early_stopping_min_delta,
+                mode=mode,
+            )
+        )
+    return made

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from include.errors import UserError
 from include.families.compliance_qa.config import ModelConfig
 from include.steps.fingerprint import file_digest
+from include.training.freezing import rest_frozen_modules
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 _HUB_FILES = (WEIGHTS, TOKENIZER, "config.json")
@@ -114,8 +115,8 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> Encoder:
         """Layers that do not learn stay in evaluation mode: dropout below the frozen border would make them vary."""
         super().train(mode)
-        for module in (self.embeddings, *self.layers[: self.frozen]):
-            module.eval()
+        if mode:
+            rest_frozen_modules(self)
         return self
 
     def lower(self, ids: Tensor, mask: Tensor) -> Tensor:

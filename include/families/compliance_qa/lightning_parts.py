@@ -29,6 +29,10 @@ from include.families.compliance_qa.encoder import Encoder
 from include.families.compliance_qa.fusion import choose_alpha
 from include.families.compliance_qa.prepared import Prepared
 from include.families.compliance_qa.tokens import Ids
+from include.spec.training import TrainerSpec
+from include.training.freezing import learning_parameters
+from include.training.optimizing import optimizer_and_schedule
+from include.training.position import position
 
 _CHUNK = 16  # texts from which on a block is cut in two by length, to pad less
 _MEGABYTE = 1 << 20
@@ -80,8 +84,8 @@ class Texts:
             tokens, mask = padded([self.ids[i] for i in batch])
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
                 states = encoder.lower(tokens, mask).to(dtype)
-            for row, position in enumerate(batch):
-                hidden[position] = states[row, : len(self.ids[position])].clone()
+            for row, number in enumerate(batch):
+                hidden[number] = states[row, : len(self.ids[number])].clone()
         self._hidden = hidden
 
     def block(self, positions: NDArray[np.int64]) -> Block:
@@ -103,11 +107,7 @@ class Texts:
 
 
 class TrainBatches:
-    """The batches of each epoch, from where a checkpoint left off.
-
-    The position is the trainer's own progress. (Lightning has states of loaders, but restores none once the loader was
-    made, which asking for the number of steps in `configure_optimizers` does before the checkpoint is read.)
-    """
+    """The batches of each epoch, from where a checkpoint left off."""
 
     def __init__(self, data: RetrievalData, plan: BatchPlan, rank: int) -> None:
         self._data, self._plan, self._rank = data, plan, rank
@@ -116,7 +116,7 @@ class TrainBatches:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[TrainBatch]:
-        epoch, done = self._data.position()  # asked at the first batch, when a checkpoint has been read
+        epoch, done = position(self._data.trainer)  # asked at the first batch, when a checkpoint has been read
         for index, pairs in enumerate(self._plan.epoch(epoch)):
             if index >= done:
                 yield self._data.collate(self._plan.rank_batch(pairs, epoch, index, self._rank))
@@ -225,11 +225,6 @@ class RetrievalData(LightningDataModule):
             torch.from_numpy(numbers),
         )
 
-    def position(self) -> tuple[int, int]:
-        """The epoch, and how many of its batches were trained on."""
-        assert self.trainer is not None
-        return int(self.trainer.current_epoch), int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-
 
 def _eval_batches(
     is_passage: bool, texts: Texts, positions: NDArray[np.int64], rank: int, world: int
@@ -251,20 +246,28 @@ class DualEncoder(LightningModule):
     """
 
     def __init__(
-        self, encoder: Encoder, hyperparameters: Hyperparameters, fixed_passages: NDArray[np.float32] | None
+        self,
+        encoder: Encoder,
+        hyperparameters: Hyperparameters,
+        fixed_passages: NDArray[np.float32] | None,
+        trainer_spec: TrainerSpec,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self._hyper = hyperparameters
+        self._trainer_spec = trainer_spec
         self.fixed: Tensor | None
         self.register_buffer(
             "fixed", None if fixed_passages is None else torch.from_numpy(fixed_passages), persistent=False
         )
         self._start: dict[str, Tensor] = {}
-        if hyperparameters.interpolation < 1.0:
-            self._start = {name: value.detach().clone() for name, value in encoder.learning().items()}
         self._trained: dict[str, Tensor] = {}
         self._embedded: list[tuple[bool, Tensor, Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Keeps what training starts from: weights from elsewhere are there by now, those of a checkpoint are not."""
+        if self._hyper.interpolation < 1.0:
+            self._start = {name: value.detach().clone() for name, value in learning_parameters(self).items()}
 
     def embed(self, block: Block) -> Tensor:
         """Embeddings of a block, float32."""
@@ -283,37 +286,14 @@ class DualEncoder(LightningModule):
         return ranking_loss(questions, passages, numbers, batch.targets, batch.gold, self._hyper.temperature)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; linear warm-up and linear decay to zero over all steps."""
-        learning = self.encoder.learning().values()
-        groups = [
-            {"params": [p for p in learning if p.ndim > 1], "weight_decay": self._hyper.weight_decay},
-            {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        fused = (
-            self.trainer.precision != "16-mixed"
-        )  # whose gradients are scaled until the step: nothing could clip them
-        optimizer = torch.optim.AdamW(groups, lr=self._hyper.learning_rate, fused=fused)
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = max(1, round(self._hyper.warmup_share * total))
-
-        def factor(step: int) -> float:
-            return min((step + 1) / warmup, max(0.0, (total - step) / max(1, total - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """By norm. Lightning's own refuses fused optimizers in all mixed precisions; only fp16 scales gradients."""
-        if gradient_clip_val and self.trainer.precision != "16-mixed":
-            learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(learning, gradient_clip_val, foreach=True)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """As the trainer's part of the spec says; by default AdamW, linear warm-up and linear decay to zero."""
+        return optimizer_and_schedule(
+            self,
+            self._trainer_spec,
+            learning_rate=self._hyper.learning_rate,
+            weight_decay=self._hyper.weight_decay,
+            warmup_share=self._hyper.warmup_share,
+        )
 
     def on_validation_start(self) -> None:
         """Validation, and the best weights saved after it, are those of the interpolated encoder."""
@@ -321,8 +301,8 @@ class DualEncoder(LightningModule):
             self._trained = {name: value.detach().clone() for name, value in self.encoder.learning().items()}
             self._assign(
                 {
-                    name: value.lerp(self._trained[name], self._hyper.interpolation)
-                    for name, value in self._start_here().items()
+                    name: self._start[f"encoder.{name}"].to(value.device).lerp(value, self._hyper.interpolation)
+                    for name, value in self._trained.items()
                 }
             )
 
@@ -365,9 +345,6 @@ class DualEncoder(LightningModule):
         stacked = self.all_gather(values, sync_grads=sync_grads)
         assert isinstance(stacked, Tensor)
         return stacked
-
-    def _start_here(self) -> dict[str, Tensor]:
-        return {name: value.to(self.device) for name, value in self._start.items()}
 
     @torch.no_grad()
     def _assign(self, values: dict[str, Tensor]) -> None:

@@ -44,7 +44,8 @@ class ModelPart:
 
         config = _config(spec)
         fixed = prepare(config, dataset).untrained_passages if config.passages == "fixed" else None
-        return DualEncoder(load_encoder(config), Hyperparameters.model_validate(hyperparameters), fixed)
+        hyper = Hyperparameters.model_validate(hyperparameters)
+        return DualEncoder(load_encoder(config), hyper, fixed, spec.trainer)
 
     def export(
         self,

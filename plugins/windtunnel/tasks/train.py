@@ -20,6 +20,7 @@ from plugins.windtunnel.tasks.data import plan_data
 def plan_run(family: str) -> dict[str, Any]:
     """Fixes what the run works on: validated parameters, interval, source, and the champion to compare with."""
     from include.release import candidate
+    from include.training.weights import resolve
 
     context = get_current_context()
     params = run_params(context)
@@ -30,6 +31,7 @@ def plan_run(family: str) -> dict[str, Any]:
         "adjust": params.adjust,
         "releasable": params.releasable,
         "champion": candidate.champion(Settings.from_env(), family),
+        "origins": resolve(Settings.from_env(), run_spec(context, family)),
     }
     print(f"plan: {plan}")
     return plan
@@ -53,6 +55,7 @@ def plan_sweep(family: str, plan: dict[str, Any], dataset: dict[str, Any]) -> li
         "trials": spec.sweep.trials,
         "seed": plan["seed"],
         "adjust": plan["adjust"],
+        "origins": plan["origins"],
     }
     parts = spec.model_dump(mode="json", include={"model", "hyperparameters", "trainer", "sweep"})
     if spec.split.fold is not None:
@@ -73,6 +76,7 @@ def choose(family: str, plan: dict[str, Any], dataset: dict[str, Any], sweep: li
         "dataset_digest": dataset["dataset_digest"],
         "seed": plan["seed"],
         "hyperparameters": best["hyperparameters"],
+        "origins": plan["origins"],
         "study": study,
         "value": best["value"],
     }
