@@ -137,13 +137,13 @@ def share_checks(rng: np.random.Generator, n: int) -> list[Figure]:
 
     own, naive = p_values(0.5)
     lost, _ = p_values(1 / 1.95)  # 5 of 100 units of one variant never reach the log
-    found = (lost < RATIO_ALPHA).any(axis=1)
+    found: NDArray[np.bool_] = np.any(lost < RATIO_ALPHA, axis=1)
     peer = "chi-square at 5%, looked at as often"
     alarms = _share(
         f"share check: false alarms at 5% in {LOOKS} looks",
-        (own <= 0.05).any(axis=1),
+        np.asarray(np.any(own <= 0.05, axis=1)),
         peer,
-        (naive <= 0.05).any(axis=1),
+        np.asarray(np.any(naive <= 0.05, axis=1)),
     )
     seen = _share(f"share check: sees 5% of one side's {LOOKS * step // 2:,} units lost", found)
     return [alarms, seen]
@@ -192,14 +192,14 @@ def _ends(gap: Floats, error: Floats, truth: float, step: int) -> tuple[Ends, En
     shape = design()
     units = step * np.arange(1, LOOKS + 1)
     precision = best_precision(sum(shape.plan().always), shape.alpha)
-    reach = np.array([boundary(2 * count, shape.alpha, precision) for count in units])
+    reach = np.array([boundary(2 * int(count), shape.alpha, precision) for count in units])
     early = units < shape.min_units
     return tuple(_stopped(gap, error, np.where(early, np.inf, limit), truth, units) for limit in (reach, _Z))  # type: ignore[return-value]
 
 
 def _stopped(gap: Floats, error: Floats, reach: Floats, truth: float, units: NDArray[np.int64]) -> Ends:
     beyond = np.abs(gap) > reach * error
-    crossed = beyond.any(axis=1)
+    crossed: NDArray[np.bool_] = np.any(beyond, axis=1)
     at = np.where(crossed, beyond.argmax(axis=1), LOOKS - 1)
     rows = np.arange(len(at))
     estimate, width = gap[rows, at], reach[at] * error[rows, at]

@@ -53,7 +53,8 @@ def run(quick: bool) -> list[Figure]:
         hostile, readable = folder / "small" / "orders.jsonl", folder / "readable" / "orders.jsonl"
         write_orders(hostile, small)
         write_orders(readable, small, unreadable=False)
-        own, peer = [], []
+        own: list[Any] = []
+        peer: list[Any] = []
         for repeat in range(1 if quick else 3):
             for side in ("own", "plain") if repeat % 2 else ("plain", "own"):
                 (own if side == "own" else peer).append(_turn(side, hostile if side == "own" else readable, folder))

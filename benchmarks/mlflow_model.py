@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from include.families.contract import load_code
 from include.serving.package import read_package
 
 
-class PackageModel(PythonModel):  # type: ignore[misc]
+class PackageModel(PythonModel):
     """Answers with the records that the gateway answers with."""
 
     def load_context(self, context: Any) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import great_expectations.expectations as gxe
 import pyarrow as pa
+from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
+from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
+from great_expectations.expectations.core.expect_column_values_to_match_regex import ExpectColumnValuesToMatchRegex
+from great_expectations.expectations.core.expect_column_values_to_not_match_regex import (
+    ExpectColumnValuesToNotMatchRegex,
+)
 from great_expectations.expectations.expectation import Expectation
 
 from benchmarks.orders import COUNTRIES
@@ -23,13 +28,13 @@ def prepare(table: str, rows: pa.Table, known: Known) -> pa.Table:
 def suite(table: str) -> list[Expectation]:
     """The expectations of the table."""
     return [
-        gxe.ExpectColumnValuesToMatchRegex(column="order_id", regex=r"^o-\d{9}$", **_called("wrong_key")),
-        gxe.ExpectColumnValuesToMatchRegex(column="customer", regex=r"\S", **_called("empty_customer")),
-        gxe.ExpectColumnValuesToBeInSet(column="country", value_set=list(COUNTRIES), **_called("unknown_country")),
-        gxe.ExpectColumnValuesToBeBetween(column="amount", min_value=0, max_value=100_000, **_called("wrong_amount")),
-        gxe.ExpectColumnValuesToBeBetween(column="quantity", min_value=1, max_value=1_000, **_called("wrong_quantity")),
-        gxe.ExpectColumnValuesToMatchRegex(column="note", regex=r"\S", **_called("empty_note")),
-        gxe.ExpectColumnValuesToNotMatchRegex(
+        ExpectColumnValuesToMatchRegex(column="order_id", regex=r"^o-\d{9}$", **_called("wrong_key")),
+        ExpectColumnValuesToMatchRegex(column="customer", regex=r"\S", **_called("empty_customer")),
+        ExpectColumnValuesToBeInSet(column="country", value_set=list(COUNTRIES), **_called("unknown_country")),
+        ExpectColumnValuesToBeBetween(column="amount", min_value=0, max_value=100_000, **_called("wrong_amount")),
+        ExpectColumnValuesToBeBetween(column="quantity", min_value=1, max_value=1_000, **_called("wrong_quantity")),
+        ExpectColumnValuesToMatchRegex(column="note", regex=r"\S", **_called("empty_note")),
+        ExpectColumnValuesToNotMatchRegex(
             column="note", regex=r"[\w.+-]+@[\w-]+\.[A-Za-z]{2,}", **_called("personal_data")
         ),
     ]

@@ -1,9 +1,13 @@
-"""Training speed: the `fit` step's own loop beside a bare PyTorch loop over the same model and batches.
+"""Training speed: the `fit` step's own loop beside a bare PyTorch loop, and beside sentence-transformers' trainer.
 
 The bare loop is what one would write without Lightning: the same encoder, loss, optimizer, schedule, clipping and
 precision, on the same batches, and nothing else. The fit side is the real thing: trainer, callback with seeding,
-progress and events. Validation and checkpoints are left out of both; one epoch each on one thread, taking
-turns. Both are measured in processor time, which the machine's other work disturbs less than the clock on the wall.
+progress and events. Validation and checkpoints are left out of both; one epoch each on one thread. They take turns step
+by step, so that whatever else the machine does slows both alike. All are measured in processor time, which other work
+disturbs less than the clock on the wall.
+
+Beside sentence-transformers, every transformer layer learns on both sides and a question's negatives are the other
+passages of its batch, as its `MultipleNegativesRankingLoss` has it.
 """
 
 from __future__ import annotations
@@ -13,19 +17,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.harness import Figure, summarise
 from benchmarks.model import FAMILY, environment, prepare
-from include.families.contract import load_code
+from include.families.contract import LightningFamily, load_code
 from include.settings import Settings
 from include.spec.models import FamilySpec
 
 _IMPORTS = "import include.training.worker, include.families.compliance_qa.lightning_parts"
 _NOTE = "One process and thread; same encoder, batches, loss, optimizer, clipping and precision; no validation."
+_FULL_NOTE = (
+    "One process and thread; both sides learn in all layers, in-batch negatives; same weights, pairs, batch size, "
+    "token limits, optimizer, clipping and precision; no validation."
+)
+_FULL_EXAMPLES = 128
 
 
 def run(quick: bool) -> list[Figure]:
@@ -35,12 +45,12 @@ def run(quick: bool) -> list[Figure]:
     torch.set_num_threads(1)
     bench = _bench()
     own, bare = [], []
-    for repeat in range(3 if quick else 16):
-        order = (_fit, _bare) if repeat % 2 else (_bare, _fit)
-        rates = {side: side(bench) for side in order}
-        if repeat:  # the first turn warms up
-            own.append(rates[_fit])
-            bare.append(rates[_bare])
+    for turn in range(3 if quick else 10):
+        rates = _step_by_step(bench)
+        if turn:  # the first one warms up
+            own.append(rates[0])
+            bare.append(rates[1])
+    full, theirs = _beside_sentence_transformers(bench, 2 if quick else 5)
     starts = [_start_seconds(bench.settings) for _ in range(2 if quick else 5)]
     return [
         summarise(
@@ -51,6 +61,16 @@ def run(quick: bool) -> list[Figure]:
             peer="bare PyTorch loop",
             peer_values=bare,
             note=_NOTE,
+            paired=True,
+        ),
+        summarise(
+            "training",
+            "full fine-tuning: examples per processor second of `fit`",
+            full,
+            unit="1/s",
+            peer="sentence-transformers' trainer",
+            peer_values=theirs,
+            note=_FULL_NOTE,
             paired=True,
         ),
         summarise(
@@ -82,24 +102,52 @@ def _bench() -> _Bench:
 
 
 def _parts(bench: _Bench) -> tuple[Any, Any]:
-    family, spec = load_code(bench.spec.code), bench.spec
+    family, spec = cast(LightningFamily, load_code(bench.spec.code)), bench.spec
     data = family.data_module(spec, bench.dataset, spec.hyperparameters, 0)
     return data, family.module(spec, bench.dataset, spec.hyperparameters)
 
 
-def _fit(bench: _Bench) -> float:
-    """Examples per processor second of the fit step's trainer and callback."""
-    from lightning.pytorch import Callback
+def _step_by_step(bench: _Bench) -> tuple[float, float]:
+    """Rates of `fit` and of the bare loop over one epoch each; after each step of the one comes a step of the other."""
+    loop, seen, seconds = _bare(bench), 0, 0.0
+    next(loop)
+
+    def step() -> None:
+        nonlocal seen, seconds
+        started = time.process_time()
+        seen += next(loop)
+        seconds += time.process_time() - started
+
+    own = _fit(bench, step)
+    return own, seen / seconds
+
+
+def _fit(bench: _Bench, between: Callable[[], None] = lambda: None) -> float:
+    """Examples per processor second of the fit step's trainer and callback.
+
+    Args:
+        between: Called after every step, on its own time.
+    """
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
     from include.steps.document import make_document
     from include.steps.entry import StepContext
     from include.store.objects import open_store
     from include.training.callbacks import FitCallback
-    from include.training.ranks import Rank, Stop
+    from include.training.ranks import Rank
+    from include.training.stop import Stop
     from include.training.worker import make_trainer
 
     class Clock(Callback):
-        seconds = 0.0
+        seconds, seen = 0.0, 0
+
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            self.seen += len(batch.targets)
+            self.seconds += time.process_time()
+            between()
+            self.seconds -= time.process_time()
 
         def on_train_epoch_start(self, *_: Any) -> None:
             self.seconds = -time.process_time()
@@ -113,14 +161,13 @@ def _fit(bench: _Bench) -> float:
     data, module = _parts(bench)
     with tempfile.TemporaryDirectory() as scratch:
         context = StepContext(document, open_store(bench.settings.store_url), bench.settings)
-        batch = bench.spec.trainer.batch_size
         rank = Rank(0, 1, 1, Path(scratch), Stop())
         callback = FitCallback(
             context,
             rank,
             metric=bench.spec.sweep.metric,
             maximize=True,
-            batch_size=batch,
+            batch_size=bench.spec.trainer.batch_size,
             seed=0,
             marks=Path(scratch) / "marks.json",
             attempt="00" * 16,
@@ -129,11 +176,11 @@ def _fit(bench: _Bench) -> float:
         trainer = make_trainer(bench.spec, [callback, clock], devices=1, folder=Path(scratch))
         trainer.limit_val_batches = 0
         trainer.fit(module, datamodule=data)
-    return trainer.global_step * batch / clock.seconds
+    return clock.seen / clock.seconds
 
 
-def _bare(bench: _Bench) -> float:
-    """Examples per processor second of a plain loop."""
+def _bare(bench: _Bench) -> Iterator[int]:
+    """A plain loop: yields 0 when it is set up, then the number of examples of each step that it did."""
     import torch
 
     from include.families.compliance_qa.batches import BatchPlan
@@ -163,7 +210,7 @@ def _bare(bench: _Bench) -> float:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / len(plan))
     columns = torch.arange(len(passages))
     encoder.train()
-    started, seen = time.process_time(), 0
+    yield 0
     for index, pairs in enumerate(plan.epoch(0)):
         batch = data.collate(plan.rank_batch(pairs, 0, index, 0))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -174,8 +221,89 @@ def _bare(bench: _Bench) -> float:
         torch.nn.utils.clip_grad_norm_(learning, bench.spec.trainer.gradient_clip_norm, foreach=True)
         optimizer.step()
         schedule.step()
-        seen += len(batch.targets)
-    return seen / (time.process_time() - started)
+        yield len(batch.targets)
+
+
+def _beside_sentence_transformers(bench: _Bench, turns: int) -> tuple[list[float], list[float]]:
+    """Rates of `fit` and of sentence-transformers' trainer, turn by turn."""
+    spec = bench.spec
+    model = {**spec.model, "passages": "trained", "freeze_layers": 0}
+    hyper = {**spec.hyperparameters, "hard_negatives": 0}
+    trainer = spec.trainer.model_copy(update={"max_examples": _FULL_EXAMPLES})
+    full = replace(bench, spec=spec.model_copy(update={"model": model, "hyperparameters": hyper, "trainer": trainer}))
+    own, theirs = [], []
+    for turn in range(turns + 1):
+        order = (_fit, _sentence_transformers) if turn % 2 else (_sentence_transformers, _fit)
+        rates = {side: side(full) for side in order}
+        if turn:  # the first one warms up
+            own.append(rates[_fit])
+            theirs.append(rates[_sentence_transformers])
+    return own, theirs
+
+
+def _sentence_transformers(bench: _Bench) -> float:
+    """Examples per processor second of sentence-transformers' own trainer and loss."""
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers import TrainerCallback
+
+    from include.families.compliance_qa.config import Hyperparameters, ModelConfig
+    from include.families.compliance_qa.encoder import locate
+
+    class Clock(TrainerCallback):
+        seconds = 0.0
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.seconds = -time.process_time()
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            self.seconds += time.process_time()
+
+    config, hyper = (
+        ModelConfig.model_validate(bench.spec.model),
+        Hyperparameters.model_validate(bench.spec.hyperparameters),
+    )
+    data, _ = _parts(bench)
+    questions, passages = data._train, data.prepared.indexed
+    pairs = {
+        "anchor": list(questions.texts),
+        "positive": [passages[numbers[0]] for numbers in questions.gold],
+    }
+    model: Any = SentenceTransformer(str(locate(config.encoder, config.sha256)), device="cpu", local_files_only=True)
+    model.max_seq_length = config.max_train_tokens
+    for parameter in model[0].auto_model.embeddings.parameters():
+        parameter.requires_grad = False  # as `fit` has it
+    trainer, clock = bench.spec.trainer, Clock()
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=scratch,
+            num_train_epochs=1,
+            per_device_train_batch_size=trainer.batch_size,
+            learning_rate=hyper.learning_rate,
+            weight_decay=hyper.weight_decay,
+            warmup_steps=hyper.warmup_share,
+            max_grad_norm=trainer.gradient_clip_norm,
+            bf16=trainer.precision.value.startswith("bf16"),
+            optim="adamw_torch_fused",
+            use_cpu=True,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict(pairs),
+            loss=MultipleNegativesRankingLoss(model, scale=1 / hyper.temperature),
+            callbacks=[clock],
+        ).train()
+    return len(pairs["anchor"]) / clock.seconds
 
 
 def _start_seconds(settings: Settings) -> float:
