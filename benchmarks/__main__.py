@@ -1,7 +1,8 @@
 """`python -m benchmarks NAME [--quick] [--json]`; NAME is a module here, or `all`.
 
 `all` runs each benchmark in a process of its own, so that none warms or slows another, and goes on where one fails;
-`--write-readme` then puts the table between the README's markers.
+`--write-readme` keeps what was measured in `figures.json` beside this file, in place of what the same benchmark said
+before, and puts the table of all of them between the README's markers.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks.harness import Figure, machine, replace_between_markers, table
 from include.settings import PROJECT_ROOT
 
 NAMES = ("parse", "orchestration", "ingest", "experiments", "training", "serving", "retrieval")
 README = PROJECT_ROOT / "README.md"
+FIGURES = PROJECT_ROOT / "benchmarks" / "figures.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,26 +29,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--quick", action="store_true", help="fewer repeats: shows that it works, not how fast it is")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--write-readme", action="store_true", help="replace the table in README.md (with `all`)")
+    parser.add_argument("--write-readme", action="store_true", help="keep the figures and show them in README.md")
     arguments = parser.parse_args(argv)
-    if arguments.write_readme and (arguments.name != "all" or arguments.quick):
-        parser.error("--write-readme needs `all` without --quick: the README shows full runs only")
+    if arguments.write_readme and arguments.quick:
+        parser.error("--write-readme goes without --quick: the README shows full runs only")
     host = machine()
     failed: list[str] = []
     if arguments.name == "all":
         figures, failed = _all(arguments.quick)
     else:
         figures = importlib.import_module(f"benchmarks.{arguments.name}").run(arguments.quick)
-    shown = table(figures, host)
     if arguments.json:
         print(json.dumps({"machine": host, "figures": [figure.to_json() for figure in figures], "failed": failed}))
     else:
-        print(shown)
+        print(table(figures, {figure.benchmark: host for figure in figures}))
     if failed:
         print(f"not measured: {', '.join(failed)}", file=sys.stderr)
-    elif arguments.write_readme:
-        README.write_text(replace_between_markers(README.read_text(encoding="utf-8"), shown), encoding="utf-8")
+    if arguments.write_readme:
+        _keep(figures, host)
     return 1 if failed else 0
+
+
+def _keep(figures: Sequence[Figure], host: Mapping[str, Any]) -> None:
+    """Writes `FIGURES` and the README's table."""
+    kept: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    for name in {figure.benchmark for figure in figures}:
+        own = [figure.to_json() for figure in figures if figure.benchmark == name]
+        kept[name] = {"machine": dict(host), "figures": own}
+    kept = {name: kept[name] for name in NAMES if name in kept}
+    FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    everything = [Figure.from_json(record) for part in kept.values() for record in part["figures"]]
+    shown = table(everything, {name: part["machine"] for name, part in kept.items()})
+    README.write_text(replace_between_markers(README.read_text(encoding="utf-8"), shown), encoding="utf-8")
 
 
 def _all(quick: bool) -> tuple[list[Figure], list[str]]:
@@ -59,8 +74,7 @@ def _all(quick: bool) -> tuple[list[Figure], list[str]]:
             failed.append(name)
             continue
         for record in json.loads(done.stdout.splitlines()[-1])["figures"]:
-            record.pop("ratio")
-            figures.append(Figure(**record))
+            figures.append(Figure.from_json(record))
     return figures, failed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "ratio": self.ratio}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Figure:
+        """What `to_json` made."""
+        return cls(**{name: value for name, value in record.items() if name != "ratio"})
 
 
 def summarise(
@@ -123,8 +128,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def table(figures: Sequence[Figure], host: dict[str, Any]) -> str:
-    """The figures as a Markdown table, with the machine under it."""
+def table(figures: Sequence[Figure], hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figures as a Markdown table, with the machines under it.
+
+    Args:
+        hosts: Benchmark -> the machine that it ran on (`machine`).
+    """
     lines = ["| benchmark | figure | Windtunnel | peer | ratio | n |", "|---|---|---|---|---|---|"]
     notes: list[str] = []
     for figure in figures:
@@ -144,8 +153,11 @@ def table(figures: Sequence[Figure], host: dict[str, Any]) -> str:
         "ratio with a spread is the median of the turns' own ratios.",
     ]
     lines += [f"[{number}] {note}" for number, note in enumerate(notes, start=1)]
-    where = f"{host['processor']}, {host['cores']} cores, {host['memory_gib']} GiB, Python {host['python']}"
-    lines += ["", f"Machine: {where}; load average before: {host['load_before']}."]
+    loads: dict[str, list[str]] = {}
+    for name, host in hosts.items():
+        where = f"{host['processor']}, {host['cores']} cores, {host['memory_gib']} GiB, Python {host['python']}"
+        loads.setdefault(where, []).append(f"{name} {host['load_before']}")
+    lines += ["", *(f"Machine: {where}; load average before: {', '.join(names)}." for where, names in loads.items())]
     return "\n".join(lines)
 
 
