@@ -75,6 +75,6 @@ def wrap_again(trainer: Trainer) -> None:
     module = trainer.lightning_module
     for parameter in module.parameters():
         parameter.grad = None  # parts of the old wrapper's buckets
-    strategy.model._remove_autograd_hooks()  # type: ignore[no-untyped-call]
+    strategy.model._remove_autograd_hooks()
     strategy.model = module
     strategy.configure_ddp()
