@@ -14,8 +14,8 @@ _ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9]
 
 
 class ResourcesSpec(SpecModel):
-    """What a pod of the family asks for; read by the Kubernetes operator. Of a local process, only `gpu` and `prices`
-    are read, to reckon what it costs.
+    """What a pod of the family asks for; read by the Kubernetes operator. Of a local process, `gpu` and `prices` are
+    read, to reckon what it costs, and `cpu` and `memory` where `WINDTUNNEL_LOCAL_LIMITS` says that they hold there.
 
     What is None or empty is left to the site's pod template (`WINDTUNNEL_POD_TEMPLATE`), and without one to
     `include.pods.manifest`.

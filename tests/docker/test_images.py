@@ -1,0 +1,116 @@
+"""The images hold what their programs need and nothing heavy more, at the versions that everything else has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
+HEAVY = ("torch", "airflow", "mlflow", "lightning", "pandas", "great_expectations", "transformers", "sklearn", "scipy")
+
+
+def group(name: str) -> dict[str, Requirement]:
+    """The requirements of a dependency group, those of the groups that it includes among them."""
+    found: dict[str, Requirement] = {}
+    for entry in PROJECT["dependency-groups"][name]:
+        if isinstance(entry, dict):
+            found |= group(entry["include-group"])
+        else:
+            requirement = Requirement(entry)
+            found[canonicalize_name(requirement.name)] = requirement
+    return found
+
+
+def closure(names: set[str]) -> set[str]:
+    """Them, and what they need here."""
+    seen: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for text in distribution(name).requires or ():
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                todo.append(canonicalize_name(needed.name))
+    return seen
+
+
+@pytest.mark.parametrize("name", sorted(PROJECT["dependency-groups"]))
+def test_a_group_asks_for_the_same_as_the_project(name: str) -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    whole = [*PROJECT["project"]["dependencies"], *extras["postgres"], *extras["pii"]]
+    known = {canonicalize_name(each.name): each for each in map(Requirement, whole)}
+    assert {key: str(each.specifier) for key, each in group(name).items()} == {
+        key: str(known[key].specifier) for key in group(name)
+    }
+
+
+def test_together_the_groups_are_the_project() -> None:
+    """A new dependency must be put into the images that need it."""
+    known = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+    assert known <= group("trainer").keys() | group("airflow").keys()
+
+
+@pytest.mark.parametrize("name", sorted(PROJECT["dependency-groups"]))
+def test_whatever_an_image_holds_is_pinned(name: str) -> None:
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
+    assert closure(set(group(name))) <= pinned
+
+
+def test_the_gateway_runs_on_its_group_alone() -> None:
+    """In a process that refuses what its image does not hold: the server, the stores, and a family's runtime."""
+    held = closure(set(group("gateway"))) | {"windtunnel"}
+    refused = [
+        module
+        for module, owners in packages_distributions().items()
+        if not held & {canonicalize_name(owner) for owner in owners}
+    ]
+    assert set(HEAVY) <= set(refused)
+    code = f"""
+import importlib.abc, sys
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {refused!r}:
+            raise ModuleNotFoundError(f"{{name}} is not in the gateway's image")
+sys.meta_path.insert(0, Refuse())
+import include.serving.__main__, include.store.database, include.store.objects
+import include.families.compliance_qa.family, include.families.compliance_qa.runtime
+import alembic.command, bm25s, boto3, httptools, onnxruntime, psycopg2, Stemmer, tokenizers, uvloop
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_is_root_and_the_final_stages_have_no_tools_to_build() -> None:
+    stages = re.split(r"(?m)^FROM ", DOCKERFILE)[1:]
+    final = {"base", "gateway", "trainer", "airflow-base", "airflow", "worker"}
+    by_name = {re.search(r"AS (\S+)", stage)[1]: stage for stage in stages}  # type: ignore[index]
+    assert final <= by_name.keys()
+    assert "USER 10001:10001" in by_name["base"]
+    for name in final:
+        assert (
+            "pip install" not in by_name[name] and "apt-get" not in by_name[name] and "USER root" not in by_name[name]
+        )
+        assert by_name[name].startswith(("${PYTHON_IMAGE} AS base", "base AS", "airflow-base AS"))
+    assert re.search(r"PYTHON_IMAGE=\S+:3\.11\.\d+-slim-\w+$", DOCKERFILE, re.M), "the tag names a patch release"
+
+
+def test_the_context_holds_what_is_copied_and_no_more() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")}
+    copied = {
+        word.strip("./") for line in re.findall(r"(?m)^COPY (?!--from)(.+)$", DOCKERFILE) for word in line.split()[:-1]
+    }
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in allowed)
