@@ -20,7 +20,7 @@ import psutil
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-KIT = ROOT.parent / "shared" / "kubernetes"
+KIT = Path(os.environ.get("WINDTUNNEL_KUBERNETES_KIT") or ROOT.parent / "shared" / "kubernetes")
 ASKED_FOR = "WINDTUNNEL_TEST_KUBERNETES"
 #: In the cluster: this checkout, and the code that a test gives its pods.
 CHECKOUT, CODE = "/windtunnel", "/code"

@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+import yaml
 
 pytest.importorskip("airflow.providers.cncf.kubernetes")
 
@@ -32,6 +33,7 @@ from plugins.windtunnel.operators import kubernetes_step
 from plugins.windtunnel.operators import step as step_module
 from plugins.windtunnel.operators.kubernetes_step import KubernetesStepOperator
 from tests.kubernetes.cluster import NoCluster, Site, host_address, kubeconfig
+from tests.kubernetes.fake_node import FakeNode
 from tests.plugins.test_runs import DEFAULTS
 from tests.servers.postgres import postgres_on
 from tests.servers.s3 import s3_environment, s3_on
@@ -48,10 +50,6 @@ SMALL = {
     "pending_minutes": 3,
 }
 Made = tuple[KubernetesStepOperator, dict[str, Any]]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "kubernetes: needs a cluster; run by `make test-kubernetes`")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -119,7 +117,7 @@ class Steps:
         self.site = site
         self.store: ObjectStore = open_store(Settings.from_env().store_url)
         self._patch = monkeypatch
-        self.log: list[str] = []
+        self.told: list[str] = []
 
     def make(self, how: str, *, resources: dict[str, Any] | None = None, run: str = "", **inputs: Any) -> Made:
         spec = load_family("compliance_qa").model_dump(mode="json")
@@ -144,6 +142,23 @@ class Steps:
         )
         return operator, {"dag_run": dag_run, "params": DEFAULTS, "ti": ti, "run_id": run_id, "dag": dag}
 
+    def again(self, made: Made) -> Made:
+        """The same task as another process of Airflow has it, such as for its next try."""
+        operator, context = made
+        with DAG("train__x"):
+            other = KubernetesStepOperator(
+                task_id="fit", family="compliance_qa", step="fit", inputs=dict(operator.inputs)
+            )
+        return other, context
+
+    def play(self, node: str, **script: Any) -> dict[str, Any]:
+        """Has the fake node play the pods; what a task must ask for to get there."""
+        path = Path(Settings.from_env().pod_template)
+        template = yaml.safe_load(path.read_text())
+        template["metadata"]["annotations"] = {"fakenode/play": json.dumps(script)}
+        path.write_text(yaml.safe_dump(template))
+        return {"node_selector": {"fakenode": node}, "tolerations": [{"key": "fakenode", "operator": "Exists"}]}
+
     def run(self, made: Made) -> Any:
         """What the task returns or raises: deferral and trigger as Airflow does them."""
         operator, context = made
@@ -158,6 +173,7 @@ class Steps:
         path, arguments = deferred.trigger.serialize()
         module, _, name = path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+        trigger.tell = self.told.append
         async for event in trigger.run():
             return dict(json.loads(json.dumps(event.payload)))
         raise AssertionError("the trigger ended without an event")
@@ -198,6 +214,13 @@ def steps(site: Site, on_cluster: dict[str, str], code: Path, monkeypatch: pytes
     monkeypatch.setitem(step_module.PACKAGES, "fit", "scripted")
     monkeypatch.setitem(step_module.SPEC_PARTS, "fit", ("trainer",))
     return Steps(site, monkeypatch)
+
+
+@pytest.fixture
+def fake_node(site: Site) -> Iterator[str]:
+    """A node that only plays its pods; its name."""
+    with FakeNode(site.config) as node:
+        yield node.name
 
 
 def wait_for(what: Callable[[], Any], seconds: float = SECONDS) -> Any:

@@ -118,7 +118,7 @@ class _running:
         with (self._folder / "data" / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {self._clients} scram-sha-256\n")
         for _ in range(5):  # the port is free when we ask, and may be taken when the server does
-            server = PostgresServer(_free_port(self._host), self._host)
+            server = PostgresServer(free_port(self._host), self._host)
             self._start(server.port)
             if self._answers(server):
                 return server
@@ -156,7 +156,8 @@ class _running:
         return False
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port of the address that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

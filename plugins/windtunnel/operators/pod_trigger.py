@@ -61,13 +61,17 @@ class StepPodTrigger(BaseTrigger):
     def hook(self) -> AsyncKubernetesHook:
         return AsyncKubernetesHook(conn_id=self.kubernetes_conn_id)
 
+    def tell(self, line: str) -> None:
+        """Is given each line of the pod's log."""
+        self.log.info("%s", line)
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         payload: dict[str, Any] = {"name": self.pod_name, "namespace": self.pod_namespace}
         watch = PodWatch(
             self.hook.get_conn,
             self.pod_name,
             self.pod_namespace,
-            tell=lambda line: self.log.info("%s", line),
+            tell=self.tell,
             pending_seconds=self.pending_seconds,
             deadline=self.deadline,
         )
