@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.windtunnel-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint bench clean
+.PHONY: help setup demo up down test test-kubernetes lint bench clean
 
 help: ## show this list
 	@echo "make TARGET [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it by themselves)
 
@@ -26,6 +26,9 @@ down: ## stop them
 
 test: $(STAMP) ## all tests, the end-to-end ones included
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-kubernetes: $(STAMP) ## steps in real pods: of the cluster that KUBECONFIG names, whose node is this machine
+	@WINDTUNNEL_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes $(ARGS)
 
 lint: $(STAMP) ## style, types and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
