@@ -186,17 +186,18 @@ def refuse_manifest(settings: Settings, store: ObjectStore, manifest: Manifest) 
             raise _refusal(manifest.family, manifest.version, entry, recall)
 
 
-def refuse_recalled(settings: Settings, family: str, version: str) -> None:
-    """Raises `DataError` where the dataset version `version` is recalled, in whole or in part."""
+def refuse_recalled(settings: Settings, family: str, *versions: str) -> None:
+    """Raises `DataError` where one of the dataset versions is recalled, in whole or in part."""
     active = active_recalls(Ledger(open_database(settings.database_url)), family)
     if not active:
         return
     store = open_store(settings.store_url)
-    entries = [entry for entry in list_versions(settings, family) if entry.version == version]
-    manifest = read_manifest(store, entries[0]) if entries else None
-    for entry, recall in active:
-        if recall.version == version if manifest is None else touches(store, recall, manifest):
-            raise _refusal(family, version, entry, recall)
+    published = {entry.version: entry for entry in list_versions(settings, family)}
+    for version in versions:
+        manifest = read_manifest(store, published[version]) if version in published else None
+        for entry, recall in active:
+            if recall.version == version if manifest is None else touches(store, recall, manifest):
+                raise _refusal(family, version, entry, recall)
 
 
 def recalled_datasets(settings: Settings, family: str) -> set[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from include.data.recalls import Recall, touches
 from include.lineage.records import Records
-from include.release.registry import ModelVersion
 from include.release.rollback import first_that_loads, served_fully
 from include.release.routing import RoutingTable
 from include.settings import Settings
@@ -90,12 +89,12 @@ def assess(settings: Settings, records: Records, recall: Recall, active: Sequenc
             served=model.version in served,
         )
         for model in records.models
-        if not _trained_on(model).isdisjoint(versions)
+        if not set(versions).isdisjoint(model.data)
     ]
     target: str | None = None
     passed_over: list[str] = []
     if any(model.role for model in models):
-        bad = {model.version for model in records.models if not _trained_on(model).isdisjoint(tainted)}
+        bad = {model.version for model in records.models if not tainted.isdisjoint(model.data)}
         target, passed_over = _target(settings, records, bad)
     return Impact(recall, versions, models, target, passed_over)
 
@@ -126,12 +125,6 @@ def _target(settings: Settings, records: Records, bad: set[str]) -> tuple[str | 
     clean = [variant for variant in served if variant.version not in bad]
     found, broken = first_that_loads(settings, records.family, clean)
     return (found.version if found else None), [*passed_over, *broken]
-
-
-def _trained_on(model: ModelVersion) -> set[str]:
-    """The dataset versions that are in a model: its own, and those of the models that it started or learned from."""
-    origins = model.record.get("origins") or {}
-    return {model.dataset_version}.union(*(origin["data"] for origin in origins.values()))
 
 
 def _role(table: RoutingTable | None, version: str) -> str:

@@ -18,7 +18,7 @@ from include.evaluation.gates import CHAMPION as CHAMPION_REFERENCE
 from include.evaluation.gates import TEST_SPLIT, Verdict
 from include.release.decisions import decide
 from include.release.ledger import Event, Ledger
-from include.release.registry import ModelVersion, Registration, list_versions, register, sync_aliases
+from include.release.registry import ModelVersion, Registration, data_of, list_versions, register, sync_aliases
 from include.release.rollout import StageVerdict
 from include.release.versioning import classify, next_version
 from include.settings import Settings
@@ -117,7 +117,7 @@ def register_candidate(
         UserError: The candidate did not pass.
         DataError: Its dataset version was recalled meanwhile.
     """
-    refuse_recalled(settings, spec.family, str(dataset["dataset_version"]))
+    refuse_recalled(settings, spec.family, *data_of(str(dataset["dataset_version"]), fit.get("origins") or {}))
     if decision["verdict"] != Verdict.PASS.value:
         raise UserError(
             f"a candidate with verdict {decision['verdict']} cannot be registered",

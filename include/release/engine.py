@@ -70,7 +70,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
     if skip is not None:
         return {**record, "skip": skip}
     _refuse_second_rollout(ledger, spec.family)
-    refuse_recalled(settings, spec.family, candidate.dataset_version)
+    refuse_recalled(settings, spec.family, *candidate.data)
     verify_stored(settings, spec.family, candidate.digest)
     route = bootstrap(settings, spec, candidate, actor=actor, at=at)
     if route is not None:
@@ -289,7 +289,7 @@ def _refuse_second_rollout(ledger: Ledger, family: str) -> None:
 
 def _refuse_recalled(settings: Settings, state: Rollout) -> None:
     engine = open_database(settings.database_url)
-    refuse_recalled(settings, state.family, find_version(engine, state.family, state.version).dataset_version)
+    refuse_recalled(settings, state.family, *find_version(engine, state.family, state.version).data)
 
 
 def _swap(

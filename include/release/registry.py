@@ -60,6 +60,20 @@ class ModelVersion:
     def is_baseline(self) -> bool:
         return "baseline" in self.record
 
+    @property
+    def data(self) -> list[str]:
+        """The dataset versions that are in it: its own, and those of the models that it started or learned from."""
+        return data_of(self.dataset_version, self.record.get("origins") or {})
+
+
+def data_of(dataset_version: str, origins: Mapping[str, Any]) -> list[str]:
+    """The dataset versions that are in a model, its own first.
+
+    Args:
+        origins: As the `fit` step tells them (`include.training.weights.Origins.facts`).
+    """
+    return list(dict.fromkeys([dataset_version, *(name for origin in origins.values() for name in origin["data"])]))
+
 
 @dataclass(frozen=True)
 class Registration:

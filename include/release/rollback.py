@@ -113,7 +113,7 @@ def _recalled(settings: Settings, family: str) -> set[str]:
     """Model versions that were trained on recalled data."""
     datasets = recalled_datasets(settings, family)
     known = list_versions(open_database(settings.database_url), family) if datasets else []
-    return {version.version for version in known if version.dataset_version in datasets}
+    return {version.version for version in known if not datasets.isdisjoint(version.data)}
 
 
 def all_to(variant: Variant, rollout: str = "") -> RoutingTable:

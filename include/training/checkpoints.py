@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from include.steps.document import RunDocument
-from include.store.objects import ObjectStore
+from include.store.objects import ObjectNotFound, ObjectStore
 
 BEST = "best.safetensors"
 _NAME = re.compile(r"step-(\d{8})\.ckpt$")
@@ -51,9 +51,15 @@ class Checkpoints:
 
     def newest(self, folder: Path) -> tuple[int, Path] | None:
         """Step and local copy of the newest checkpoint that can be read; None where there is none."""
-        for step, key in reversed(self._steps()):
+        passed_over = set[str]()
+        while left := [entry for entry in self._steps() if entry[1] not in passed_over]:
+            step, key = left[-1]
+            passed_over.add(key)
             path = folder / key.rpartition("/")[2]
-            self._store.download(key, path)
+            try:
+                self._store.download(key, path)
+            except ObjectNotFound:  # a try that is just dying has saved a newer one, and removed this one
+                continue
             if _is_whole(path):
                 return step, path
             log.warning("checkpoint %s is damaged and is passed over", key)

@@ -15,6 +15,7 @@ from typing import Any
 from include.data.datasets import open_dataset
 from include.data.recalls import refuse_recalled
 from include.families.contract import load_code
+from include.release.registry import data_of
 from include.serving.package import publish, seal
 from include.spec.models import FamilySpec
 from include.steps.entry import StepContext, read_json
@@ -200,7 +201,7 @@ def _exported(
         code=spec.code,
         model=spec.model,
         hyperparameters=hyperparameters,
-        data=list(dict.fromkeys([dataset.version, *(name for origin in origins.values() for name in origin["data"])])),
+        data=data_of(dataset.version, origins),
     )
     keep_weights(context.store, spec.family, weights, record)
     context.progress(1, 1, "export", force=True, digest=package.digest[:12])

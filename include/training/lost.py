@@ -121,13 +121,14 @@ class LostWork:
         stored = None
         with suppress(ObjectNotFound):
             stored = Mark(**json.loads(self._store.get(_mark_key(self._output))))
-        local = _read(self.path)
+        local = read_mark(self.path)
         if stored is None or local is None:
             return stored or local
         return local if local.attempt == stored.attempt and local.step > stored.step else stored
 
 
-def _read(path: Path) -> Mark | None:
+def read_mark(path: Path) -> Mark | None:
+    """The mark in a file of this machine; None where there is none."""
     try:
         attempt, *numbers = _FORMAT.unpack(path.read_bytes())
     except (FileNotFoundError, struct.error):

@@ -122,8 +122,7 @@ def fetch_origins(settings: Settings, spec: FamilySpec, inputs: Mapping[str, Any
     found = {}
     for role, entry in named.items():
         record, path = fetch_weights(open_store(settings.store_url), spec.family, entry["digest"], folder)
-        for version in record.data:
-            refuse_recalled(settings, spec.family, version)
+        refuse_recalled(settings, spec.family, *record.data)
         if record.code != spec.code:
             raise UserError(
                 f"the weights were trained by {record.code}, not by {spec.code}", where=role, hint="name another model"

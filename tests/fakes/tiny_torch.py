@@ -7,6 +7,7 @@ platform for everything that the spec's trainer part offers.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +80,15 @@ class Batches:
 class TinyData(LightningDataModule):
     """Equal halves of a batch are two batches of half the size: what out-of-memory retries count on."""
 
-    def __init__(self, dataset: TinyPoints, trainer_spec: TrainerSpec, seed: int) -> None:
+    def __init__(self, dataset: TinyPoints, trainer_spec: TrainerSpec, seed: int, pause_ms: float = 0.0) -> None:
         super().__init__()
+        self._pause = pause_ms / 1000
         self.points = dataset.points("train", trainer_spec.max_examples or 96)
         self.validation = dataset.points("validation", 48)
         self._size, self._seed = trainer_spec.batch_size, seed
 
     def batch(self, epoch: int, index: int) -> Points:
+        time.sleep(self._pause)
         generator = torch.Generator().manual_seed(self._seed * 1000 + epoch)
         order = torch.randperm(len(self.points.values), generator=generator)
         rows = order[index * self._size : (index + 1) * self._size]
@@ -158,7 +161,7 @@ class TinyTorch:
         self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any], seed: int
     ) -> TinyData:
         assert isinstance(dataset, TinyPoints)
-        return TinyData(dataset, spec.trainer, seed)
+        return TinyData(dataset, spec.trainer, seed, float(spec.model.get("pause_ms", 0.0)))
 
     def module(self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any]) -> TinyModule:
         return TinyModule(spec.trainer, hyperparameters, int(spec.model.get("width", 16)))

@@ -50,6 +50,13 @@ class TestImpact:
         assert made["live_share"] == pytest.approx(0.05)
         assert made["target"] == "1.1.0"  # the champion: the rollout ends, the rest stays
 
+    def test_it_is_in_models_that_started_from_the_weights_of_one_that_learned_it(
+        self, windtunnel: Windtunnel, life: Life
+    ) -> None:
+        life.model("1.3.0", "1.0.0", origins={"init_from": {"version": "1.2.0", "data": ["2.0.1"]}})
+        made = recall(windtunnel, "2.0.1", "--delivery", "2026-10-26", "--json").json
+        assert [model["version"] for model in made["models"]] == ["1.2.0", "1.3.0"]
+
     def test_one_row_is_recalled_wherever_it_is(self, windtunnel: Windtunnel, life: Life) -> None:
         made = recall(windtunnel, "2.0.1", "--row", "q-030", "--json").json
         [row] = made["recall"]["rows"]

@@ -64,6 +64,13 @@ class TestSteps:
         assert (made["name"], made["facets"]["version"]["datasetVersion"]) == ("compliance_qa/model", "m" * 64)
         assert made["facets"]["windtunnel_model"]["facts"]["metrics"] == {"map": 0.5}
 
+    def test_a_training_that_starts_from_other_weights_reads_that_model(self, settings: Settings) -> None:
+        given = context(settings, origins={"init_from": {"version": "1.0.0", "digest": "a" * 64}})
+        assert run_step(given, lambda _: OUTPUTS) == EXIT_OK
+        for event in events(given.store):
+            read = {entry["name"]: entry["facets"]["version"]["datasetVersion"] for entry in event["inputs"]}
+            assert read == {"compliance_qa/data": "1.2.0", "compliance_qa/model": "a" * 64}
+
     def test_a_step_that_fails_says_why_and_the_next_try_is_another_run(self, settings: Settings) -> None:
         given = context(settings)
 

@@ -189,7 +189,7 @@ def _arms(settings: Settings, design: Design, route: Route) -> tuple[Arm, ...]:
             raise ExperimentError(
                 f"{version} may not answer anybody: {why}", hint="`windtunnel versions` shows which may"
             )
-        refuse_recalled(settings, design.family, found.dataset_version)
+        refuse_recalled(settings, design.family, *found.data)
         verify_stored(settings, design.family, found.digest)
         variant = Variant(role=Role.CHALLENGER, version=version, digest=found.digest)
         arms.append(Arm(variant=variant, weight=design.weights[version]))
