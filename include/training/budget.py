@@ -33,9 +33,9 @@ class Spent:
     seconds: float
     expected: float | None
 
-    @property
-    def with_next(self) -> float:
-        return self.seconds + (self.expected or 0.0)
+    def with_next(self, more: int = 1) -> float:
+        """Seconds of all trials so far, and of `more` others."""
+        return self.seconds + more * (self.expected or 0.0)
 
 
 def spent(trials: Sequence[TrialFacts]) -> Spent:
@@ -46,21 +46,24 @@ def spent(trials: Sequence[TrialFacts]) -> Spent:
     return Spent(seconds, expected)
 
 
-def over_budget(trials: Sequence[TrialFacts], budget: SweepBudget, per_second: float | None) -> str | None:
+def over_budget(
+    trials: Sequence[TrialFacts], budget: SweepBudget, per_second: float | None, *, reserve: int = 0
+) -> str | None:
     """Why no further trial may start; None while one may.
 
     Args:
         trials: All that started so far.
         per_second: Price of a worker for a second; None where it is not known.
+        reserve: Trials that the budget must have room for after the next one: repeats of the best.
     """
     if not trials:
         return None  # the defaults are always tried: a sweep without a result would be money for nothing
-    known = spent(trials)
-    minutes, limit = known.with_next / 60, budget.minutes
-    if limit is not None and minutes > limit:
-        return f"another trial would take the sweep to {minutes:.3g} of {limit:g} minutes"
-    if budget.money is not None and per_second is not None and known.with_next * per_second > budget.money:
-        return f"another trial would take the sweep to {known.with_next * per_second:.3g} of {budget.money:g} in money"
+    seconds = spent(trials).with_next(1 + reserve)
+    another = f"another trial{f' and {reserve} repeats' if reserve else ''} would take the sweep to"
+    if budget.minutes is not None and seconds / 60 > budget.minutes:
+        return f"{another} {seconds / 60:.3g} of {budget.minutes:g} minutes"
+    if budget.money is not None and per_second is not None and seconds * per_second > budget.money:
+        return f"{another} {seconds * per_second:.3g} of {budget.money:g} in money"
     return None
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from typing import Any
 
 from include.errors import UserError
 from include.evaluation.adjust import ADJUST_KEYS
 from include.spec.models import FamilySpec
-from include.spec.search import Choice, FloatRange, IntRange, SearchRange
+from include.spec.space import Choice, FloatRange, IntRange, SearchRange, applies, drawing_order, grid_points
 
 LEARNING_RATE = "learning_rate"
-_GRID_POINTS = 3  # per continuous range
 
 Space = Mapping[str, SearchRange]
 
@@ -51,18 +51,28 @@ def trial_budget(trials: int, changes: Mapping[str, float]) -> int:
 
 
 def draw(trial: Any, space: Space) -> dict[str, Any]:
-    """A point of the space, drawn by an Optuna trial."""
-    return {name: _draw(trial, name, range_) for name, range_ in space.items()}
+    """A point of the space, drawn by an Optuna trial; without what the point's own choices leave out."""
+    values: dict[str, Any] = {}
+    for name in drawing_order(space):
+        if applies(space[name], values):
+            values[name] = _draw(trial, name, space[name])
+    return values
 
 
 def inside(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
     """The part of `values` that the space searches, moved to its nearest edge where it lies outside."""
-    return {name: _nearest(values[name], range_) for name, range_ in space.items() if name in values}
+    found: dict[str, Any] = {}
+    for name in drawing_order(space):
+        if name in values and applies(space[name], found):
+            found[name] = _nearest(values[name], space[name])
+    return found
 
 
-def grid(space: Space) -> dict[str, list[Any]]:
-    """Points for a grid search: all choices, all whole numbers, and low, middle and high of continuous ranges."""
-    return {name: _points(range_) for name, range_ in space.items()}
+def shuffled_grid(space: Space, first: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Every point of the grid, with `first` before all others and once only, the rest in an order of the seed's."""
+    points = [point for point in grid_points(space) if point != dict(first)]
+    random.Random(seed).shuffle(points)
+    return [dict(first), *points]
 
 
 def _check(changes: Mapping[str, float]) -> None:
@@ -81,34 +91,35 @@ def _scaled(count: int | None, factor: float) -> int | None:
 
 
 def _rescaled(name: str, range_: SearchRange, scale: float) -> SearchRange:
-    if name != LEARNING_RATE or not isinstance(range_, FloatRange):
+    if name != LEARNING_RATE or scale == 1.0:
         return range_
-    return range_.model_copy(update={"low": range_.low * scale, "high": range_.high * scale})
+    if isinstance(range_, Choice):
+        values = [value * scale if _is_number(value) else value for value in range_.values]  # type: ignore[operator]
+        return range_.model_copy(update={"values": values})
+    if isinstance(range_, IntRange):
+        return range_
+    step = None if range_.step is None else range_.step * scale
+    return range_.model_copy(update={"low": range_.low * scale, "high": range_.high * scale, "step": step})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _draw(trial: Any, name: str, range_: SearchRange) -> Any:
     if isinstance(range_, FloatRange):
-        return trial.suggest_float(name, range_.low, range_.high, log=range_.log)
+        return trial.suggest_float(name, range_.low, range_.high, step=range_.step, log=range_.log)
     if isinstance(range_, IntRange):
-        return trial.suggest_int(name, range_.low, range_.high, step=range_.step)
+        return trial.suggest_int(name, range_.low, range_.high, step=range_.step, log=range_.log)
     return trial.suggest_categorical(name, range_.values)
 
 
 def _nearest(value: Any, range_: SearchRange) -> Any:
-    if isinstance(range_, FloatRange):
-        return min(max(float(value), range_.low), range_.high)
-    if isinstance(range_, IntRange):
-        step = round((min(max(value, range_.low), range_.high) - range_.low) / range_.step)
-        return range_.low + min(step, (range_.high - range_.low) // range_.step) * range_.step
-    return value if value in range_.values else range_.values[0]
-
-
-def _points(range_: SearchRange) -> list[Any]:
     if isinstance(range_, Choice):
-        return list(range_.values)
-    if isinstance(range_, IntRange):
-        return list(range(range_.low, range_.high + 1, range_.step))
-    parts = [index / (_GRID_POINTS - 1) for index in range(_GRID_POINTS)]
-    if range_.log:
-        return [range_.low * (range_.high / range_.low) ** part for part in parts]
-    return [range_.low + (range_.high - range_.low) * part for part in parts]
+        return value if value in range_.values else range_.values[0]
+    within = min(max(value, range_.low), range_.high)
+    if range_.step is None:
+        return float(within)
+    steps = round((within - range_.low) / range_.step)
+    nearest = min(range_.low + steps * range_.step, range_.high)
+    return nearest if isinstance(range_, IntRange) else float(nearest)

@@ -1,127 +1,132 @@
 # ruff: noqa: TID253 - imported by steps and tasks only
-"""A study that several workers share, with exactly the spec's number of trials whatever dies in between.
+"""The study of a sweep: made once by whichever worker comes first, and read by all.
 
-Every worker asks for trials until the study has its budget. A trial counts when it finished or was pruned, or while it
-runs; a trial of a worker that died is failed and its parameters are tried again. Which of two rivals may use the last
-place is decided by the trial's number, which the database gives out once. Trial 0 is the spec's defaults.
+Some trials are listed when the study is made, and wait in it: the spec's defaults, which are always trial 0, and all
+points of a grid. Workers take them from the list one by one; a study that is nothing but its list ends with it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import random
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
 
-from include.errors import WindtunnelError
 from include.spec.search import SweepSpec
+from include.spec.space import grid_points
 from include.training.budget import TrialFacts
-from include.training.space import grid, inside
+from include.training.choice import Outcome
+from include.training.samplers import make_pruner, make_sampler
+from include.training.space import inside, shuffled_grid
+from include.training.study_storage import POINT, StudyError, open_storage
 
-WORKER, DEFAULTS, BUDGET, SURPLUS, STOPPED = "worker", "defaults", "trials", "surplus", "stopped"
-HEARTBEAT_SECONDS = 5
-GRACE_SECONDS = 20
-_WAIT_SECONDS = 0.5
-_OPEN_TRIES = 20
+DEFAULTS, BUDGET, SURPLUS, STOPPED, ONLY_LISTED = "defaults", "trials", "surplus", "stopped", "only_listed"
+SWEEP, FAMILY, DATASET, PER_SECOND = "sweep", "family", "dataset_version", "per_second"
+REPEATS_OF = "repeats_of"
 _CREATOR_SECONDS = 5.0
-_RETRIES = 3
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-Objective = Callable[[Trial], float]
-Stop = Callable[[Sequence[TrialFacts]], str | None]
-
-
-class StudyError(WindtunnelError):
-    """The study cannot be opened, or has no result."""
-
-
-class _Surplus(Exception):
-    """This trial is one more than the study wants: it is closed without being run."""
+Direction = Literal["maximize", "minimize"]
 
 
 def open_study(
-    url: str, name: str, spec: SweepSpec, *, seed: int, slot: int, defaults: Mapping[str, Any], budget: int
+    url: str,
+    name: str,
+    spec: SweepSpec,
+    *,
+    seed: int,
+    slot: int,
+    defaults: Mapping[str, Any],
+    budget: int,
+    facts: Mapping[str, Any] = {},
 ) -> optuna.Study:
-    """The study, made by whichever worker comes first.
+    """The study of a sweep, made by whichever worker comes first.
 
     Args:
         slot: Which worker this is; workers draw differently.
         defaults: What a fit without a sweep would use; the part of it that the space searches becomes trial 0.
+        budget: Trials; a grid has no more than its points, and the defaults.
+        facts: Further ones to keep with the study, for who reads it.
 
     Raises:
         StudyError: The database cannot be used.
     """
-    storage, sampler, pruner = _storage(url), _sampler(spec, seed, slot), _pruner(spec)
-    try:
-        study = optuna.create_study(
-            study_name=name, storage=storage, sampler=sampler, pruner=pruner, direction=spec.direction
-        )
-    except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
-        deadline = time.monotonic() + _CREATOR_SECONDS
-        while DEFAULTS not in study.user_attrs and time.monotonic() < deadline:
-            time.sleep(0.05)  # whoever made the study is about to enqueue the defaults, which must be its first trial
-    if DEFAULTS not in study.user_attrs:
-        study.enqueue_trial(inside(defaults, spec.space), skip_if_exists=True)
-        study.set_user_attr(BUDGET, budget)
-        study.set_user_attr(DEFAULTS, dict(defaults))  # last: it says that the study is complete
+    first, grid = inside(defaults, spec.space), spec.sampler == "grid"
+    listed = shuffled_grid(spec.space, first, seed) if grid else [first]
+    if grid and budget < sum(1 for _ in grid_points(spec.space)):  # a run may ask for less than the spec has to
+        listed = listed[:budget]
+    metrics = {spec.metric: spec.direction} | ({spec.second.metric: spec.second.direction} if spec.second else {})
+    attributes = {
+        **facts,
+        SWEEP: spec.model_dump(mode="json"),
+        BUDGET: len(listed) if grid else budget,
+        ONLY_LISTED: grid,
+        DEFAULTS: dict(defaults),
+    }
+    study = open_listed(url, name, metrics, make_sampler(spec, seed, slot), listed, attributes)
+    study.pruner = make_pruner(spec)
     return study
+
+
+def open_listed(
+    url: str,
+    name: str,
+    metrics: Mapping[str, Direction],
+    sampler: BaseSampler,
+    listed: Sequence[Mapping[str, Any]],
+    attributes: Mapping[str, Any],
+) -> optuna.Study:
+    """The study `name`, with the trials of the list waiting in it, and its attributes; made by whoever comes first.
+
+    Args:
+        metrics: Objective -> direction.
+
+    Raises:
+        StudyError: The database cannot be used.
+    """
+    storage, complete = open_storage(url), tuple(attributes)[-1]  # the last one says that the study is complete
+    directions = list(metrics.values())
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, sampler=sampler, directions=directions)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+        _wait_for_creator(study, complete)
+    if complete not in study.user_attrs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(metrics))
+        there = {trial.user_attrs.get(POINT) for trial in study.get_trials(deepcopy=False)}
+        for index, point in enumerate(listed):
+            if index not in there:
+                study.enqueue_trial(dict(point), user_attrs={POINT: index})
+        for key, value in attributes.items():
+            study.set_user_attr(key, value)
+    return study
+
+
+def _wait_for_creator(study: optuna.Study, complete: str) -> None:
+    """Whoever made the study is about to list its trials; one that dies over it leaves the rest to us."""
+    seen, deadline = -1, 0.0
+    while complete not in study.user_attrs:
+        count = len(study.get_trials(deepcopy=False))
+        if count != seen:
+            seen, deadline = count, time.monotonic() + _CREATOR_SECONDS
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
 
 
 def load_study(url: str, name: str) -> optuna.Study:
     """A study that exists. Raises `StudyError`."""
     try:
-        return optuna.load_study(study_name=name, storage=_storage(url))
+        return optuna.load_study(study_name=name, storage=open_storage(url))
     except KeyError:
         raise StudyError(f"there is no study {name!r}", hint="did the sweep run?", study=name) from None
-
-
-def run_trials(
-    study: optuna.Study, objective: Objective, *, budget: int, worker: str, stop: Stop = lambda trials: None
-) -> int:
-    """Runs trials until the study has `budget` of them, or `stop` says why not; returns how many this worker ran.
-
-    Args:
-        worker: Names this worker over its retries: what an earlier life of it left running is tried again at once.
-        stop: Asked before a trial with those that started before it. Two workers that ask at the same time both get a
-            trial from the study, and the one with the higher number asks again, with the other's among those before.
-    """
-    _take_over(study, worker)
-    mine = 0
-
-    def guarded(trial: Trial) -> float:
-        nonlocal mine
-        if _counted(study, before=trial.number) >= budget or stop(trial_facts(study, before=trial.number)):
-            trial.set_user_attr(SURPLUS, True)
-            raise _Surplus
-        # Optuna's own heartbeat starts in a thread, perhaps after this process was killed: whoever is named has one.
-        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-        trial.set_user_attr(WORKER, worker)
-        mine += 1
-        return objective(trial)
-
-    while _counted(study, ended_only=True) < budget:
-        if _counted(study) >= budget:  # others are at the last ones: stay, in case they die
-            _fail_dead(study, datetime.now())
-            time.sleep(_WAIT_SECONDS)
-            continue
-        if reason := stop(trial_facts(study)):
-            print(f"sweep: stops, {reason}", flush=True)
-            study.set_user_attr(STOPPED, reason)
-            break
-        study.optimize(guarded, n_trials=1, catch=(_Surplus,))
-    return mine
 
 
 def trial_facts(study: optuna.Study, *, before: int | None = None) -> list[TrialFacts]:
@@ -135,102 +140,19 @@ def trial_facts(study: optuna.Study, *, before: int | None = None) -> list[Trial
         ):
             continue
         running = trial.state is TrialState.RUNNING
-        seconds = ((now if running else trial.datetime_complete or now) - trial.datetime_start).total_seconds()
-        value = trial.value if trial.state is TrialState.COMPLETE else None
-        found.append(TrialFacts(max(0.0, seconds), running, trial.state in _ENDED, value))
+        value = trial.values[0] if trial.state is TrialState.COMPLETE else None
+        found.append(TrialFacts(_seconds(trial, now), running, trial.state in ENDED, value))
     return found
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The best finished trial; of equal ones, the first. None where none finished."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not finished:
-        return None
-    sign = 1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-    return max(finished, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
+def outcomes(study: optuna.Study) -> list[Outcome]:
+    """What the finished trials came to, in their order."""
+    return [
+        Outcome(trial.number, *trial.values)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ]
 
 
-def _counted(study: optuna.Study, *, before: int | None = None, ended_only: bool = False) -> int:
-    """Trials that use up the budget; with `before`, those with a smaller number."""
-    states = _ENDED if ended_only else (*_ENDED, TrialState.RUNNING)
-    trials = study.get_trials(deepcopy=False, states=states)
-    return sum(1 for trial in trials if before is None or trial.number < before)
-
-
-def _take_over(study: optuna.Study, worker: str) -> None:
-    """Fails what this worker left running when it was killed, and enqueues it again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(WORKER) == worker:
-            _fail(study, trial)
-
-
-def _fail_dead(study: optuna.Study, now: datetime) -> None:
-    """Fails and enqueues again what runs without a heartbeat, or died before it could name its worker."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        started = trial.datetime_start or now  # Optuna writes local time
-        if WORKER not in trial.user_attrs and (now - started).total_seconds() > GRACE_SECONDS:
-            _fail(study, trial)
-
-
-def _fail(study: optuna.Study, trial: FrozenTrial) -> None:
-    with contextlib.suppress(ValueError):  # another worker was faster, or it did end
-        study.tell(trial.number, state=TrialState.FAIL)
-        _retry(study, trial)
-
-
-def _retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Enqueues the parameters of a failed trial again, a few times at most; nobody's trial until somebody takes it."""
-    again = copy.deepcopy(trial)
-    again.user_attrs = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)(study, again)
-
-
-def _storage(url: str) -> RDBStorage:
-    """The database; two workers that create its tables at the same time get in each other's way, once."""
-    parsed = make_url(url)
-    sqlite = parsed.get_backend_name() == "sqlite"
-    if sqlite and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for left in reversed(range(_OPEN_TRIES)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return RDBStorage(
-                    url,
-                    engine_kwargs={"connect_args": {"timeout": 30}} if sqlite else {"pool_pre_ping": True},
-                    heartbeat_interval=HEARTBEAT_SECONDS,
-                    grace_period=GRACE_SECONDS,
-                    heartbeat_stale_trial_callback=_retry,
-                )
-        except (SQLAlchemyError, RuntimeError) as error:
-            if not left:
-                shown = parsed.render_as_string(hide_password=True)
-                raise StudyError(
-                    f"the study database cannot be used: {error}", where=shown, hint="check WINDTUNNEL_OPTUNA_URL"
-                ) from error
-            time.sleep(0.05 + random.random() * 0.2)
-    raise AssertionError("unreachable")
-
-
-def _sampler(spec: SweepSpec, seed: int, slot: int) -> optuna.samplers.BaseSampler:
-    own = seed + 7919 * slot
-    if spec.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=own)
-    if spec.sampler == "grid":
-        return optuna.samplers.GridSampler(grid(spec.space), seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # constant_liar: what other workers are trying counts as tried, so that they do not try the same.
-        return optuna.samplers.TPESampler(seed=own, n_startup_trials=4, multivariate=True, constant_liar=True)
-
-
-def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
-    if spec.pruner == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0)
+def _seconds(trial: FrozenTrial, now: datetime) -> float:
+    ended = now if trial.state is TrialState.RUNNING else trial.datetime_complete or now
+    return max(0.0, (ended - (trial.datetime_start or ended)).total_seconds())

@@ -118,7 +118,7 @@ class Tracker:
 
     def _open(self, client: Any) -> tuple[str, int]:
         """The run of this work, and the last step that it holds metrics of."""
-        experiment = _experiment(client, self._document.family)
+        experiment = experiment_id(client, self._document.family)
         found = client.search_runs([experiment], f"tags.`{FINGERPRINT_TAG}` = '{self._identity}'", max_results=1)
         if found:
             run = found[0].info.run_id
@@ -134,7 +134,8 @@ class Tracker:
         return client.create_run(experiment, tags=tags, run_name=self._document.run[-200:]).info.run_id, -1
 
 
-def _experiment(client: Any, name: str) -> str:
+def experiment_id(client: Any, name: str) -> str:
+    """The experiment of a family, made if it is not there."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,21 @@ from include.training.weights import Origins
 SUMMARY = "training.json"
 
 Report = Callable[[int, float], None]
+
+
+@dataclass
+class Best:
+    """What a trial keeps of its best epoch, where the sweep has a second objective.
+
+    Attributes:
+        folder: Where the weights go; exists.
+        metrics: All validation metrics of the epoch.
+        weights: The file that `Family.export` takes as `checkpoint`.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weights: Path | None = None
 
 
 class Trainer(Protocol):
@@ -64,6 +79,7 @@ class Trainer(Protocol):
         folder: Path,
         report: Report,
         origins: Origins,
+        keep: Best | None = None,
     ) -> float:
         """A short training of a sweep, in this process; the best value of the sweep's metric over its epochs.
 
@@ -71,6 +87,7 @@ class Trainer(Protocol):
             folder: For whatever it must write; may not exist.
             report: Told the metric after every epoch, from 0; may end the trial by raising.
             origins: As in `Work`.
+            keep: Filled after every epoch that is the best so far; None: nothing is kept.
 
         Raises:
             UserError: Validation does not give the sweep's metric.

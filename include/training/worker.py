@@ -30,7 +30,7 @@ from include.training.optimizing import Plateau
 from include.training.precision import precision
 from include.training.process_group import process_group
 from include.training.ranks import Rank
-from include.training.trainer import Report, Work, require_methods
+from include.training.trainer import Best, Report, Work, require_methods
 from include.training.unfreezing import Unfreezing
 from include.training.weights import Origins
 
@@ -82,6 +82,7 @@ class LightningTrainer:
         folder: Path,
         report: Report,
         origins: Origins,
+        keep: Best | None = None,
     ) -> float:
         from include.training.trial import train_trial
 
@@ -95,6 +96,7 @@ class LightningTrainer:
             folder=folder,
             report=report,
             origins=origins,
+            keep=keep,
         )
 
 

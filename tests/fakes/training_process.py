@@ -1,4 +1,4 @@
-"""`python -m tests.fakes.training_process fit --run URI`: the training package's command, on the small rulebook."""
+"""`python -m tests.fakes.training_process fit --run URI`: the training package's command, on small data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pyarrow.compute  # noqa: F401 - SmallRulebook filters with it
 import include.data.datasets
 from include.training.command import main
 from tests.fakes.small_rulebook import SmallRulebook
+from tests.fakes.wide_family import FAMILY, WideDataset
 
 if __name__ == "__main__":
-    include.data.datasets.open_dataset = lambda settings, family, version, fold: SmallRulebook(version)  # type: ignore[assignment]
+    include.data.datasets.open_dataset = lambda settings, family, version, fold: (  # type: ignore[assignment]
+        WideDataset() if family == FAMILY else SmallRulebook(version)
+    )
     sys.exit(main("tests.fakes.training_process"))

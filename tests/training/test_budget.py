@@ -42,6 +42,13 @@ def test_the_same_in_money() -> None:
     assert over_budget(_done(10**9), SweepBudget(), 1.0) is None
 
 
+def test_room_is_kept_for_repeats() -> None:
+    budget = SweepBudget(minutes=10)
+    assert over_budget(_done(60), budget, None, reserve=8) is None  # 1, another 1, and 8 repeats
+    reason = over_budget(_done(60, 60), budget, None, reserve=8)
+    assert reason is not None and "and 8 repeats would take the sweep to 11 of 10 minutes" in reason
+
+
 def test_a_failed_trial_does_not_count_for_what_a_trial_takes() -> None:
     assert spent([*_done(10, 20), TrialFacts(300, tried=False)]).expected == 15
     assert spent([]).expected is None

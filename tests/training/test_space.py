@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from include.errors import UserError
-from include.spec.search import Choice, FloatRange, IntRange
+from include.spec.space import Choice, FloatRange, IntRange
 from include.training.plan import split_overrides, threads_per_process
-from include.training.space import adjusted, grid, inside, trial_budget
+from include.training.space import adjusted, inside, shuffled_grid, trial_budget
 from tests.training.conftest import small_spec
 
 SPACE = {
@@ -76,12 +76,34 @@ def test_values_outside_of_the_space_move_to_its_edge() -> None:
     assert inside({"layers": 99}, SPACE) == {"layers": 8}
 
 
-def test_the_grid_has_choices_numbers_and_three_points_of_a_range() -> None:
-    points = grid(SPACE)
-    assert points["learning_rate"] == pytest.approx([1e-4, 1e-3, 1e-2])
-    assert points["share"] == [0.0, 0.5, 1.0]
-    assert points["layers"] == [2, 5, 8]
-    assert points["mode"] == ["a", "b"]
+def test_steps_and_conditions_hold_for_the_defaults_as_well() -> None:
+    space = {
+        "mode": Choice(kind="choice", values=["a", "b"]),
+        "share": FloatRange(kind="float", low=0.0, high=1.0, step=0.25, when={"mode": ["b"]}),
+    }
+    assert inside({"share": 0.6, "mode": "b"}, space) == {"mode": "b", "share": 0.5}
+    assert inside({"share": 0.6, "mode": "a"}, space) == {"mode": "a"}
+
+
+def test_the_grid_starts_with_the_defaults_and_holds_every_point_once() -> None:
+    space = {"layers": SPACE["layers"], "mode": SPACE["mode"]}
+    on_the_grid = shuffled_grid(space, {"layers": 5, "mode": "b"}, 1)
+    assert on_the_grid[0] == {"layers": 5, "mode": "b"}
+    assert len(on_the_grid) == len({tuple(sorted(point.items())) for point in on_the_grid}) == 6
+    assert shuffled_grid(space, {"layers": 5, "mode": "b"}, 1) == on_the_grid
+    assert shuffled_grid(space, {"layers": 5, "mode": "b"}, 2) != on_the_grid
+    beside = shuffled_grid(space, {"layers": 4, "mode": "b"}, 1)
+    assert beside[0] == {"layers": 4, "mode": "b"} and len(beside) == 7
+
+
+def test_a_learning_rate_among_choices_or_in_steps_is_scaled_as_well() -> None:
+    listed = {"learning_rate": {"kind": "choice", "values": [1e-4, 4e-4]}}
+    after, defaults = adjusted(small_spec(sweep={"space": listed}), {"lr_scale": 0.5})
+    assert after.sweep.space["learning_rate"].values == [0.5e-4, 2e-4]  # type: ignore[union-attr]
+    stepped = {"learning_rate": {"kind": "float", "low": 0.001, "high": 0.003, "step": 0.001}}
+    after, defaults = adjusted(small_spec(sweep={"space": stepped}), {"lr_scale": 0.5})
+    assert after.sweep.space["learning_rate"].step == 0.0005  # type: ignore[union-attr]
+    assert inside(defaults, after.sweep.space)["learning_rate"] == 0.0005
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ import signal
 import pytest
 from optuna.trial import TrialState
 
-from include.training.study import StudyError, load_study, open_study
+from include.training.study import load_study, open_study
+from include.training.study_storage import StudyError
 from include.training.sweep import best_hyperparameters
 from tests.training.conftest import Steps, small_spec, wait_for
 
