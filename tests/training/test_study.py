@@ -113,8 +113,7 @@ def test_a_study_that_is_not_there_and_a_database_that_cannot_be_used(
 _HANGS = """
     import sys, time
     from pathlib import Path
-    from include.errors import UserError
-from include.spec.search import SweepSpec
+    from include.spec.search import SweepSpec
     from include.training.study import open_study
     from include.training.study_trials import run_trials
     url, mark = sys.argv[1:]
