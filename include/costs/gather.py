@@ -40,11 +40,15 @@ class StepCost:
 
 
 def step_cost(store: ObjectStore, document: RunDocument, seconds: float) -> dict[str, Any]:
-    """What a step cost so far: all tries that ended badly, and this process with its children, for `seconds` so far."""
+    """What a step cost so far: all tries that ended badly, and this process with its children, for `seconds` so far.
+
+    Pods that do the step together do equal work, so each is reckoned as this one is.
+    """
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     now = {
-        "seconds": seconds,
-        "cpu_seconds": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        "seconds": seconds * document.nodes,
+        "cpu_seconds": cpu_seconds * document.nodes,
         "peak_bytes": max(own.ru_maxrss, children.ru_maxrss) * (1024 if sys.platform == "linux" else 1),
     }
     failed = [failure.usage for failure in read_failures(store, document.output)]

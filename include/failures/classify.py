@@ -37,6 +37,7 @@ class Evidence:
         pod: The Kubernetes pod as the API gives it.
         events: The Kubernetes pod's events as the API gives them, oldest first.
         container: Name of the container that runs the step.
+        incomplete: Not all pods of those that train together found a place in time.
     """
 
     exit_code: int | None = None
@@ -49,6 +50,7 @@ class Evidence:
     pod: Mapping[str, Any] | None = None
     events: Sequence[Mapping[str, Any]] = ()
     container: str = "base"
+    incomplete: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def classify(evidence: Evidence) -> Diagnosis:
     """How the run ended, with the line that matters."""
     found = (
         _final_words(evidence)
+        or _from_gang(evidence)
         or _from_pod(evidence)
         or _from_circumstances(evidence)
         or _from_error(evidence)
@@ -93,6 +96,36 @@ def _final_words(evidence: Evidence) -> Finding | None:
     if code == _EXIT_FINAL and error.get("kind") in (FailureKind.USER.value, FailureKind.DATA.value):
         return Finding(Ending(error["kind"]), str(error.get("message", "")), str(error.get("where", "")))
     return None
+
+
+def most_telling(gang: Sequence[Evidence]) -> Evidence:
+    """Of pods that trained together, the one whose end explains those of the others.
+
+    A pod that lost its place takes the others along, and they say only that it left them; so what befell a pod goes
+    before what a pod did, and that before what it did later.
+    """
+
+    def order(evidence: Evidence) -> tuple[int, str]:
+        code, pod = _code(evidence), evidence.pod or {}
+        at = pod_status.finished_at(pod, evidence.container)
+        if _from_pod(evidence) is not None:
+            return 0, at
+        if evidence.lost or evidence.deleted or evidence.timed_out or pod_status.deleted(pod):
+            return 1, at
+        if code:
+            return (2 if code == _EXIT_FINAL else 3), at
+        return 4, at
+
+    return min(gang, key=order)
+
+
+def _from_gang(evidence: Evidence) -> Finding | None:
+    """Whether it was for want of places; an image that cannot be pulled, for one, is another thing."""
+    found = _from_pod(evidence)
+    if not evidence.incomplete or (found is not None and found.ending is not Ending.UNSCHEDULABLE):
+        return None
+    said = found.line if found else last_line(evidence.log_tail)
+    return Finding(Ending.INCOMPLETE, said, found.where if found else "resources.pending_minutes")
 
 
 def _from_pod(evidence: Evidence) -> Finding | None:

@@ -19,12 +19,13 @@ class Ending(str, Enum):
     TIMED_OUT = "timed_out"
     IMAGE = "image"  # cannot be pulled
     UNSCHEDULABLE = "unschedulable"
+    INCOMPLETE = "incomplete"  # of the pods that train one model together, some found no place in time: none was kept
     KILLED = "killed"  # by a signal or by deleting the pod, and nothing says why: a person, mostly
     UNKNOWN = "unknown"
 
 
 #: The place was taken away; the work itself did nothing wrong.
-LOST_PLACE = frozenset({Ending.EVICTED, Ending.PREEMPTED, Ending.NODE_LOST})
+LOST_PLACE = frozenset({Ending.EVICTED, Ending.PREEMPTED, Ending.NODE_LOST, Ending.INCOMPLETE})
 
 #: The same again would end the same way: a person must change something first.
 HOPELESS = frozenset({Ending.DATA, Ending.USER})
@@ -69,6 +70,11 @@ WORDS: dict[Ending, tuple[str, str]] = {
     Ending.UNSCHEDULABLE: (
         "no node can take the pod",
         "compare resources (cpu, memory, gpu, gpu_kind, node_selector) with what the cluster has free, and the quota",
+    ),
+    Ending.INCOMPLETE: (
+        "not all pods that train together found a place in time, so none was kept",
+        "nothing if the cluster is only full; else compare trainer.nodes and resources (cpu, memory, gpu, gpu_kind, "
+        "node_selector) with what it has, and the quota",
     ),
     Ending.KILLED: (
         "it was killed from outside",

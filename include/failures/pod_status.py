@@ -139,6 +139,14 @@ def seconds(pod: Record, name: str) -> float | None:
     return None
 
 
+def finished_at(pod: Record, name: str) -> str:
+    """When the container `name` ended, as the API writes it; "" where that is not told."""
+    for entry in (pod.get("status") or {}).get("containerStatuses") or []:
+        if entry.get("name") == name:
+            return str(((entry.get("state") or {}).get("terminated") or {}).get("finishedAt") or "")
+    return ""
+
+
 def started(pod: Record, name: str) -> bool:
     """Whether the container `name` runs or has run."""
     return any(

@@ -62,6 +62,11 @@ class RunDocument(BaseModel):
         return self.spec
 
     @property
+    def nodes(self) -> int:
+        """How many pods do the step together."""
+        return self.spec.trainer.nodes if self.step == "fit" and isinstance(self.spec, FamilySpec) else 1
+
+    @property
     def result_key(self) -> str:
         """Where the step's outcome is written, last of all."""
         return f"{self.output}/result.json"

@@ -119,10 +119,13 @@ class Steps:
         self._patch = monkeypatch
         self.told: list[str] = []
 
-    def make(self, how: str, *, resources: dict[str, Any] | None = None, run: str = "", **inputs: Any) -> Made:
+    def make(
+        self, how: str, *, resources: dict[str, Any] | None = None, run: str = "", nodes: int = 1, **inputs: Any
+    ) -> Made:
         spec = load_family("compliance_qa").model_dump(mode="json")
         spec["resources"] = SMALL | (resources or {})
         spec["retry"] = {"pause_seconds": 0}
+        spec["trainer"]["nodes"] = nodes
         parsed = FamilySpec.model_validate(spec)
         for module in (kubernetes_step, step_module):
             self._patch.setattr(module, "run_any_spec", lambda context, family: parsed)

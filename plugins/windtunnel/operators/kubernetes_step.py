@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +19,22 @@ from airflow.settings import pod_mutation_hook
 
 from include.errors import UserError
 from include.failures import pod_status
-from include.failures.classify import Evidence
+from include.failures.classify import Evidence, most_telling
 from include.failures.policy import Action
 from include.failures.records import FailureRecord, read_failures
 from include.pods.cluster import KEEP_HOURS, Cluster, NoRoom
 from include.pods.contract import PodError
+from include.pods.gang import as_node, node_name
 from include.pods.local import pod_name
 from include.pods.manifest import CONTAINER, Manifest, PodRequest, over, pod_manifest, read_template
 from include.pods.watch import PodEnd
 from include.settings import Settings
+from include.spec.models import FamilySpec
+from include.spec.quantities import cores
 from include.steps.document import RunDocument
 from include.store.objects import open_store
 from plugins.windtunnel.operators.failed import StepFailed
+from plugins.windtunnel.operators.gang_trigger import GangTrigger
 from plugins.windtunnel.operators.pod_trigger import StepPodTrigger
 from plugins.windtunnel.operators.step import StepMixin
 from plugins.windtunnel.runs import run_any_spec
@@ -64,35 +69,44 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             self.log.info("%s: the same work was done before; using that result", self.step)
             return done
         resources = run_any_spec(context, self.family).resources
-        pod = self._find_or_start(context, document)
-        self.pod = PodGenerator.deserialize_model_dict({"metadata": pod["metadata"]})  # for `on_kill`
-        left = self._time_left(context)
+        pods = self._find_or_start(context, document)
+        self.pod = PodGenerator.deserialize_model_dict({"metadata": pods[0]["metadata"]})  # for `on_kill`
+        names, left = [pod["metadata"]["name"] for pod in pods], self._time_left(context)
+        arguments: dict[str, Any] = {
+            "pod_namespace": pods[0]["metadata"]["namespace"],
+            "kubernetes_conn_id": self.kubernetes_conn_id,
+            "pending_seconds": resources.pending_minutes * 60,
+            "deadline": None if left is None else (datetime.now(UTC) + left).timestamp(),
+            "grace_seconds": resources.grace_seconds,
+        }
+        alone = len(names) == 1
         self.defer(
-            trigger=StepPodTrigger(
-                pod["metadata"]["name"],
-                pod["metadata"]["namespace"],
-                self.kubernetes_conn_id,
-                pending_seconds=resources.pending_minutes * 60,
-                deadline=None if left is None else (datetime.now(UTC) + left).timestamp(),
-                grace_seconds=resources.grace_seconds,
-            ),
+            trigger=StepPodTrigger(names[0], **arguments) if alone else GangTrigger(names, **arguments),
             method_name="trigger_reentry",
             timeout=None if left is None else left + _BACKSTOP,
         )
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
-        document, cluster, name = self.write_document(context), self._cluster(event["namespace"]), event["name"]
+        document, cluster = self.write_document(context), self._cluster(event["namespace"])
+        names = [node_name(event["name"], node) for node in range(document.nodes)]
         if event["status"] == "error":
-            cluster.delete(name)
+            for name in names:
+                cluster.delete(name)
             raise AirflowFailException(f"{self.step} failed: {event['message']}")
         result = self.read_result(document)
         if event["status"] == PodEnd.SUCCEEDED.value and result is not None:
-            cluster.delete(name)
+            for name in names:
+                cluster.delete(name)
             return result
-        raise self.failure(self._settle(document, cluster, event))
+        ends = {end["name"]: end for end in event.get("ends", [event])}
+        raise self.failure(self._settle(document, cluster, [ends.get(name) or _unseen(name) for name in names]))
 
-    def manifest(self, context: Context, document: RunDocument, number: int = 0) -> Manifest:
-        """The pod of this task, after `number` bad ends, as the site and the family want it."""
+    def manifest(self, context: Context, document: RunDocument, number: int = 0, node: int = 0) -> Manifest:
+        """The pod of this task, after `number` bad ends, as the site and the family want it.
+
+        Args:
+            node: Which of the pods that train together.
+        """
         settings, resources = Settings.from_env(), run_any_spec(context, self.family).resources
         ti = context["ti"]
         work = pod_name(self.dag_id, ti.run_id, self.task_id, ti.map_index, document.fingerprint[:12])
@@ -102,12 +116,14 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             "windtunnel/run": document.run,
             **self._get_ti_pod_labels(context),
         }
-        request = PodRequest(f"{work}-{number}", self.command(document), labels)
+        env = {"OMP_NUM_THREADS": str(_threads(document))}
+        request = PodRequest(f"{work}-{number}", self.command(document), labels, env)
         manifest = pod_manifest(resources, request, read_template(settings.pod_template), settings.spot_nodes)
-        return over(manifest, {"metadata": {"annotations": {KEEP_HOURS: f"{resources.keep_hours:g}"}}})
+        manifest = over(manifest, {"metadata": {"annotations": {KEEP_HOURS: f"{resources.keep_hours:g}"}}})
+        return as_node(manifest, request.name, node, document.nodes)
 
-    def _find_or_start(self, context: Context, document: RunDocument) -> dict[str, Any]:
-        """The pod that does the task's work, started unless it was there.
+    def _find_or_start(self, context: Context, document: RunDocument) -> list[dict[str, Any]]:
+        """The pods that do the task's work, started unless they were there: one, or all that train together.
 
         Raises:
             AirflowFailException: A person must change something first.
@@ -118,52 +134,80 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             failures = read_failures(store, document.output)
             number = sum(failure.run == document.run for failure in failures)
             try:
-                manifest = self.manifest(context, document, number)
-                cluster = self._cluster(manifest["metadata"]["namespace"])
-                found = cluster.get(manifest["metadata"]["name"])
-                if found is None:
-                    store.delete(document.error_key)
-                    self._create(cluster, manifest, document)
+                manifests = [self.manifest(context, document, number, node) for node in range(document.nodes)]
+                cluster = self._cluster(manifests[0]["metadata"]["namespace"])
+                found = {each["metadata"]["name"]: cluster.get(each["metadata"]["name"]) for each in manifests}
+                there = [pod for pod in found.values() if pod is not None]
+                lost = any(pod_status.ended(pod, CONTAINER) is False for pod in there)
+                ending = any(pod_status.deleted(pod) and pod_status.ended(pod, CONTAINER) is None for pod in there)
+                if len(there) < len(found) and not lost and not ending:
+                    if not there:
+                        store.delete(document.error_key)
+                    self._create(cluster, [each for each in manifests if not found[each["metadata"]["name"]]], document)
                     continue
             except UserError as error:
                 raise AirflowFailException(str(error)) from error
-            name = found["metadata"]["name"]
-            if pod_status.ended(found, CONTAINER) is False:  # and Airflow's worker did not live to see it
-                event = {"status": "", "name": name, "pod": found, "tail": []}
-                record = self._settle(document, cluster, event)
+            if lost:  # and Airflow's worker did not live to see it
+                events = [{**_unseen(name), "pod": pod} for name, pod in found.items()]
+                record = self._settle(document, cluster, events)
                 if record.action is Action.FAIL:
                     raise self.failure(record)
                 document = self.write_document(context)
-            elif pod_status.deleted(found):  # its process may still be saving itself
-                self.log.info("pod %s is still ending; the step waits for that", name)
+            elif ending:  # its process may still be saving itself
+                self.log.info("pod %s is still ending; the step waits for that", next(iter(found)))
                 raise AirflowRescheduleException(datetime.now(UTC) + _ENDING_PAUSE)
             else:
-                self.log.info("pod %s (uid %s) does the work", name, found["metadata"]["uid"])
-                return found
+                for pod in there:
+                    self.log.info("pod %s (uid %s) does the work", pod["metadata"]["name"], pod["metadata"]["uid"])
+                return there
         raise StepFailed(f"{self.step}: pods of this task come and go faster than they can be looked at")
 
-    def _create(self, cluster: Cluster, manifest: Manifest, document: RunDocument) -> None:
-        pod = PodGenerator.deserialize_model_dict(manifest)
-        pod_mutation_hook(pod)
-        try:
-            made = cluster.create(self.client.api_client.sanitize_for_serialization(pod))
-        except NoRoom as error:
-            raise StepFailed(f"{self.step}: {error}", _NO_ROOM_PAUSE) from error
-        if made:
-            self.log.info("started pod %s", manifest["metadata"]["name"])
+    def _create(self, cluster: Cluster, manifests: list[Manifest], document: RunDocument) -> None:
+        """Starts the pods, or none of them where one is refused."""
+        for manifest in manifests:
+            pod = PodGenerator.deserialize_model_dict(manifest)
+            pod_mutation_hook(pod)
+            try:
+                made = cluster.create(self.client.api_client.sanitize_for_serialization(pod))
+            except (NoRoom, UserError) as error:
+                for other in manifests:
+                    cluster.delete(other["metadata"]["name"])
+                if isinstance(error, UserError):
+                    raise
+                if document.nodes > 1:
+                    raise self.failure(self._no_room(document, manifest, error)) from error
+                raise StepFailed(f"{self.step}: {error}", _NO_ROOM_PAUSE) from error
+            if made:
+                self.log.info("started pod %s", manifest["metadata"]["name"])
         if not document.adjustment.is_none:
             self.log.info("differs from what was asked for: %s", document.adjustment)
         with contextlib.suppress(PodError):  # housekeeping
             cluster.tidy(datetime.now(UTC))
 
-    def _settle(self, document: RunDocument, cluster: Cluster, event: dict[str, Any]) -> FailureRecord:
-        """Finds out how the pod ended, records it, and sees to it that it does not run on beside the next try."""
+    def _no_room(self, document: RunDocument, manifest: Manifest, error: NoRoom) -> FailureRecord:
+        gang = manifest["metadata"]["labels"]["windtunnel/gang"]
+        return self.settle(document, gang, Evidence(log_tail=[str(error)], incomplete=True))
+
+    def _settle(self, document: RunDocument, cluster: Cluster, events: list[dict[str, Any]]) -> FailureRecord:
+        """Finds out how the pods ended, records it, and sees to it that none runs on beside the next try."""
+        evidence = [self._evidence(cluster, event) for event in events]
+        telling = most_telling(evidence)
+        if len(events) > 1 and any(event["status"] == PodEnd.PENDING.value for event in events):
+            telling = replace(telling, incomplete=True)
+        seconds = [pod_status.seconds(each.pod or {}, CONTAINER) for each in evidence]
+        used = sum(each for each in seconds if each is not None)
+        # A gang's try has one name, whoever of its pods tells how it ended.
+        alone = str((telling.pod or {}).get("metadata", {}).get("uid") or events[0]["name"])
+        attempt = alone if len(events) == 1 else events[0]["name"]
+        return self.settle(document, attempt, telling, None if seconds == [None] * len(seconds) else {"seconds": used})
+
+    def _evidence(self, cluster: Cluster, event: dict[str, Any]) -> Evidence:
         name, status, last_seen = event["name"], event["status"], event["pod"] or {}
         now = cluster.get(name)
         pod = now or last_seen
         if now is not None and pod_status.ended(now, CONTAINER) is None:
             cluster.delete(name)
-        evidence = Evidence(
+        return Evidence(
             exit_code=pod_status.exit_code(pod, CONTAINER),
             log_tail=(cluster.tail(name) if now else None) or event["tail"],
             lost=now is not None and status == PodEnd.GONE.value,
@@ -173,9 +217,6 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             events=cluster.events(name),
             container=CONTAINER,
         )
-        seconds = pod_status.seconds(pod, CONTAINER)
-        attempt = str((pod.get("metadata") or {}).get("uid") or name)
-        return self.settle(document, attempt, evidence, None if seconds is None else {"seconds": seconds})
 
     def _cluster(self, namespace: str) -> Cluster:
         return Cluster(self.client, namespace)
@@ -186,3 +227,16 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             return None
         started = context["ti"].start_date or datetime.now(UTC)
         return max(timedelta(), started + self.execution_timeout - datetime.now(UTC))
+
+
+def _threads(document: RunDocument) -> int:
+    """What each process of the pod may compute with: a container sees all cores of its node, whatever its limit."""
+    spec, processes = document.spec, 1
+    if isinstance(spec, FamilySpec):
+        processes = {"fit": spec.trainer.devices, "sweep": spec.sweep.workers}.get(document.step, 1)
+    return max(1, int(cores(spec.resources.cpu)) // processes)
+
+
+def _unseen(name: str) -> dict[str, Any]:
+    """In place of what a trigger tells of a pod."""
+    return {"status": "", "name": name, "pod": None, "tail": []}

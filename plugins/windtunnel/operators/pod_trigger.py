@@ -80,7 +80,7 @@ class StepPodTrigger(BaseTrigger):
         except PodError as error:
             payload |= {"status": "error", "message": str(error), "pod": None, "tail": []}
         else:
-            payload |= {"status": watched.end.value, "pod": _told(watched.pod), "tail": watched.tail}
+            payload |= {"status": watched.end.value, "pod": told(watched.pod), "tail": watched.tail}
         self._fired = True
         yield TriggerEvent(payload)
 
@@ -90,8 +90,9 @@ class StepPodTrigger(BaseTrigger):
             await self.hook.delete_pod(self.pod_name, self.pod_namespace, self.grace_seconds)
 
 
-def _told(pod: dict[str, Any] | None) -> dict[str, Any] | None:
+def told(pod: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What an event holds of a pod."""
     if pod is None:
         return None
-    told = {key: pod[key] for key in _TOLD if key in pod}
-    return {**told, "metadata": {key: value for key, value in told["metadata"].items() if key in _META}}
+    parts = {key: pod[key] for key in _TOLD if key in pod}
+    return {**parts, "metadata": {key: value for key, value in parts["metadata"].items() if key in _META}}

@@ -35,6 +35,7 @@ from include.store.objects import ObjectNotFound, ObjectStore, open_store
 from plugins.windtunnel.connections import connection_variables
 from plugins.windtunnel.links import DataDocsLink, DataQualityLink
 from plugins.windtunnel.operators.failed import StepRetryPolicy, text_of, to_exception
+from plugins.windtunnel.operators.local_gang import LocalGang
 from plugins.windtunnel.runs import run_any_spec, run_name, run_params
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class LocalStepOperator(StepMixin, BaseOperator):
         self.step = step
         self.inputs = inputs
         self._pod: str | None = None
+        self._gang: LocalGang | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         document = self.write_document(context)
@@ -172,12 +174,15 @@ class LocalStepOperator(StepMixin, BaseOperator):
         ti, runner = context["ti"], pods()
         self._pod = pod_name(self.dag_id, ti.run_id, self.task_id, ti.map_index, document.fingerprint[:12])
         document = self._look_back(context, document)
-        if runner.status(self._pod).phase is not PodPhase.RUNNING:
-            open_store(Settings.from_env().store_url).delete(document.error_key)
         secrets = connection_variables(document.spec) if self.step == "ingest" else {}
         command = [sys.executable, *self.command(document)]
         limits = local_limits(document.spec.resources)
-        started = runner.start(PodSpec(self._pod, command, secrets=secrets, limits=limits))
+        gang = self._gang = LocalGang(runner, self._pod, document)
+        env: dict[str, str] = {}
+        if runner.status(self._pod).phase is not PodPhase.RUNNING:
+            open_store(Settings.from_env().store_url).delete(document.error_key)
+            env = gang.start(command, limits)
+        started = runner.start(PodSpec(self._pod, command, env=env, secrets=secrets, limits=limits))
         self.log.info("%s pod %s", "started" if started else "found running and attached to", self._pod)
         if not document.adjustment.is_none:
             self.log.info("differs from what was asked for: %s", document.adjustment)
@@ -185,11 +190,13 @@ class LocalStepOperator(StepMixin, BaseOperator):
             status = self._follow(self._pod)
         except AirflowTaskTimeout:
             runner.stop(self._pod)
+            gang.stop()
             self._settle(document, runner.status(self._pod), timed_out=True)
             raise
         result = self.read_result(document)
         if status.phase is not PodPhase.SUCCEEDED or result is None:
             raise self.failure(self._settle(document, status))
+        gang.stop()
         return result
 
     def _look_back(self, context: Context, document: RunDocument) -> RunDocument:
@@ -214,12 +221,17 @@ class LocalStepOperator(StepMixin, BaseOperator):
             timed_out=timed_out,
             oom_kills=status.oom_kills,
         )
-        return self.settle(document, status.attempt, evidence, asdict(status.usage) if status.usage else None)
+        gang = self._gang or LocalGang(pods(), self._pod, document)
+        evidence, usage = gang.telling(evidence, asdict(status.usage) if status.usage else None)
+        gang.stop()
+        return self.settle(document, status.attempt, evidence, usage)
 
     def on_kill(self) -> None:
         if self._pod:
             self.log.warning("stopping pod %s", self._pod)
             pods().stop(self._pod)
+        if self._gang:
+            self._gang.stop()
 
     def _follow(self, name: str) -> PodStatus:
         """Streams the pod's log until it ends; returns how it ended."""
@@ -231,6 +243,8 @@ class LocalStepOperator(StepMixin, BaseOperator):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     self.log.info("%s", line.decode("utf-8", "replace").rstrip())
+            if self._gang:
+                self._gang.check()
             if status.phase in ENDED_PHASES:
                 if rest:
                     self.log.info("%s", rest.decode("utf-8", "replace"))
