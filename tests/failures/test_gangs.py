@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from include.failures.adjust import Adjustment
 from include.failures.classify import Evidence, classify, most_telling
 from include.failures.endings import Ending
@@ -66,3 +68,16 @@ def test_a_gang_without_places_starts_again_for_nothing() -> None:
 def test_an_image_that_cannot_be_pulled_is_no_want_of_places() -> None:
     pulls = pod(phase="Pending", state=waiting("ImagePullBackOff", "no such image"))
     assert classify(Evidence(pod=pulls, incomplete=True)).ending is Ending.IMAGE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:7",
+        "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:429] writev [10.0.0.7]:40312: Broken pipe",
+        "RendezvousError: node 2 of 3 did not come within 900 s",
+        "GangError: lost connection: node 1 of 2 went away",
+    ],
+)
+def test_lost_peers_are_a_matter_of_communication(line: str) -> None:
+    assert classify(Evidence(exit_code=1, log_tail=[line])).ending is Ending.COMMUNICATION
