@@ -65,7 +65,8 @@ PATTERNS: tuple[tuple[Ending, re.Pattern[str]], ...] = tuple(
                 r"\bDist(Backend|Network|Store)Error\b",
                 r"Rendezvous(Timeout|Connection|Closed|GracefulExit|State)?Error",
                 r"GangError: .*lost connection",  # ours
-                r"gloo/.*(Connection|Timed out|timed out|Socket|connect|Broken pipe|unreachable)|Gloo connectFullMesh failed",
+                r"gloo/.*(Connection|Timed out|timed out|Socket|connect|Broken pipe|unreachable)",
+                r"Gloo connectFullMesh failed",
                 r"Timed out waiting \d+ms for (recv|send) operation",
                 r"The (client|server) socket (has failed|has timed out)|c10d.*(timed out|failed to connect)",
                 r"watchdog got stuck for \d+ seconds",
