@@ -16,6 +16,8 @@ import argparse
 import importlib
 import json
 import logging
+import os
+import signal
 import sys
 import time
 import traceback
@@ -128,6 +130,8 @@ def main(
     parser.add_argument("--run", required=True, metavar="URI", help="URI of the run document in the object store")
     arguments = parser.parse_args(argv)
     quiet_libraries()
+    if os.getpid() == 1:  # the kernel gives a container's first process only the signals that it handles
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     settings = Settings.from_env()
     store = open_store(settings.store_url)
     document = RunDocument.model_validate_json(store.get(store.key(arguments.run)))

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +108,33 @@ def test_the_time_that_is_left_follows_from_the_pace_since_the_step_was_first_se
     assert pace.left(130.0, 800, 800, "steps") is None
     assert pace.left(131.0, 0, 1, "export") is None  # another unit has a pace of its own
     assert pace.left(141.0, 0.5, 1, "export") == pytest.approx(10.0)
+
+
+def test_the_first_process_of_a_container_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
+    """Else a pod that is deleted would go on for all of its grace."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may make no process namespace")
+    (tmp_path / "sleeps.py").write_text(
+        "import sys, time\n"
+        "from include.steps.entry import main\n"
+        "def work(context):\n"
+        "    print('working', flush=True)\n"
+        "    time.sleep(600)\n"
+        "sys.exit(main({'fit': 'sleeps:work'}, 'sleeps'))\n"
+    )
+    made = document()
+    store = open_store(settings.store_url)
+    store.put(made.document_key, made.model_dump_json().encode())
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, str(tmp_path / "sleeps.py"), "fit", "--run",
+         store.uri(made.document_key)],
+        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": f"{os.getcwd()}:{tmp_path}"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"working\n"
+        first = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(first, signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
