@@ -29,7 +29,7 @@ STARTED = b"started"
 START_BYTES, KEEP_BYTES = 3 << 30, 1 << 30
 
 _ANSWER_SECONDS = 10.0
-_UNFIT_SECONDS = 3600.0
+_UNFIT_SECONDS = 600.0
 _LOG_BYTES = 1_000_000
 #: Variables that no library reads when it is imported: a pod may have others than the server.
 _FREE_PREFIXES = ("AIRFLOW_", "_AIRFLOW_", "__AIRFLOW_", "AWS_", "MLFLOW_TRACKING_", "WINDTUNNEL_")

@@ -94,6 +94,7 @@ def main(folder: Path, minutes: float, preload: Sequence[str] | None = None, roo
     except BlockingIOError:
         return 0  # another server has this folder
     folder.chmod(0o700)
+    (folder / UNFIT).write_text("its last start did not come to an end")  # stays if this one does not either
     origin, started = _Origin(root, code_on_disk(root), dict(os.environ)), time.monotonic()
     quiet_libraries()  # before the libraries set up their loggers, as in a step's own process
     with no_collection():
@@ -103,12 +104,12 @@ def main(folder: Path, minutes: float, preload: Sequence[str] | None = None, roo
         _say(f"does not serve: {reason}")
         (folder / UNFIT).write_text(reason)
         return 1
-    (folder / UNFIT).unlink(missing_ok=True)
-    _say(f"ready after {time.monotonic() - started:.1f} s")
     with connection(folder) as (place, listener):
         (folder / SOCKET).unlink(missing_ok=True)
         listener.bind(place)
         listener.listen(64)
+        (folder / UNFIT).unlink(missing_ok=True)
+        _say(f"ready after {time.monotonic() - started:.1f} s")
         reason = _serve(listener, minutes * 60, replace(origin, close=(lock.close, listener.close)))
         (folder / SOCKET).unlink(missing_ok=True)
     _say(f"ends: {reason}")

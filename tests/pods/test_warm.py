@@ -194,6 +194,7 @@ def test_it_ends_by_itself(make_server: Make, options: dict[str, object], reason
     [
         ("import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()", "threads"),
         ("warm_server.unfit = lambda: 'the imports opened /dev/nvidia0'", "/dev/nvidia0"),
+        ("import os; warm_server.import_ahead = lambda *_: os._exit(9)", "did not come to an end"),
     ],
 )
 def test_what_cannot_be_forked_does_not_serve(
