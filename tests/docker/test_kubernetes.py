@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from include.pods.manifest import ENV_SECRET, PodRequest, pod_manifest
+from include.pods.manifest import ENV_SECRET, PodRequest, pod_manifest, read_template
 from include.serving.app import OPEN_PATHS
 from include.settings import Settings
 from include.spec.resources import ResourcesSpec
@@ -19,11 +19,11 @@ from include.spec.resources import ResourcesSpec
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+APPLIED = yaml.safe_load((DOCKER / "kubernetes" / "kustomization.yaml").read_text())["resources"]
 OBJECTS: list[dict[str, Any]] = [
     found
-    for path in sorted((DOCKER / "kubernetes").glob("*.yaml"))
-    for found in yaml.safe_load_all(path.read_text())
-    if found["kind"] != "Kustomization"
+    for name in [*APPLIED, "secret.example.yaml"]
+    for found in yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text())
 ]
 VALUES: dict[str, Any] = yaml.safe_load((DOCKER / "helm" / "values.yaml").read_text())
 POD = pod_manifest(ResourcesSpec(), PodRequest("p", ["-m", "x"], {"windtunnel/step": "fit"}))
@@ -38,6 +38,12 @@ def test_a_step_finds_its_namespace_account_and_secret() -> None:
     assert named("ServiceAccount", POD["spec"]["serviceAccountName"])
     assert named("Secret", ENV_SECRET)
     assert named("Namespace", "windtunnel")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_every_file_is_applied_or_told_about() -> None:
+    others = {"kustomization.yaml", "secret.example.yaml", "pod-template.yaml"}
+    assert {path.name for path in (DOCKER / "kubernetes").iterdir()} == {*APPLIED, *others}
+    assert read_template(str(DOCKER / "kubernetes" / "pod-template.yaml"))["kind"] == "Pod"
 
 
 def test_all_objects_but_the_namespace_are_in_it() -> None:
