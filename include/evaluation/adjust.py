@@ -8,13 +8,14 @@ The answer is a small record of changes to the sweep, by these keys (all optiona
 * `examples_scale`: factor on the number of training examples, where the spec limits it.
 
 Which way to go is read off the comparison with the model before training, where there is one: a candidate that is worse
-than that was trained too hard, one that is better was not trained enough. Later attempts go further the same way. Gates
-that no training changes (size, speed, memory) are not worth another run.
+than that was trained too hard, one that is better was not trained enough. The next round goes on from what this one
+had: further the same way, or, where it overshot, part of the way back. Gates that no training changes (size, speed,
+memory) are not worth another run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from include.evaluation.gates import Verdict
@@ -30,6 +31,9 @@ def adjust(
     comparisons: Mapping[str, Mapping[str, Mapping[str, Any]]],
     attempt: int,
     max_attempts: int,
+    *,
+    before: Mapping[str, float] | None = None,
+    lower_is_better: Collection[str] = (),
 ) -> dict[str, float | int] | None:
     """Changes for attempt `attempt + 1`, or None when there is no use or no attempt left.
 
@@ -37,20 +41,38 @@ def adjust(
         gates: Gate records of `include.evaluation.gates.decide`.
         comparisons: Reference -> metric -> paired difference record, as `evaluate` returns them.
         attempt: The attempt that was just judged, from 1.
+        before: The changes that it was made with; None where that is not known, and they are what the same answer
+            would have given every time.
+        lower_is_better: Metrics such as errors, where a negative difference is a gain.
     """
     blocking = [gate for gate in gates if gate["blocks"]]
     trainable = [gate for gate in blocking if gate["metric"] not in COST_METRICS]
     if attempt >= max_attempts or not trainable or len(trainable) < len(blocking):
         return None
-    if all(gate["verdict"] == Verdict.INCONCLUSIVE.value for gate in trainable):
-        return {"examples_scale": 2.0**attempt, "epochs_delta": attempt, "trials_delta": 2 * attempt}
     untrained = comparisons.get(UNTRAINED, {})
-    changes = [untrained[gate["metric"]]["difference"] for gate in trainable if gate["metric"] in untrained]
-    if changes and min(changes) < 0.0:
-        return {"lr_scale": 0.5**attempt, "trials_delta": 2 * attempt}
-    return {
-        "lr_scale": 1.5**attempt,
-        "epochs_delta": attempt,
-        "trials_delta": 2 * attempt,
-        "examples_scale": 2.0**attempt,
-    }
+    gains = [
+        -untrained[gate["metric"]]["difference"]
+        if gate["metric"] in lower_is_better
+        else untrained[gate["metric"]]["difference"]
+        for gate in trainable
+        if gate["metric"] in untrained
+    ]
+    if all(gate["verdict"] == Verdict.INCONCLUSIVE.value for gate in trainable):
+        step: dict[str, float | int] = {"examples_scale": 2.0, "epochs_delta": 1, "trials_delta": 2}
+    elif any(gain < 0.0 for gain in gains):
+        step = {"lr_scale": 0.5, "trials_delta": 2}
+    else:
+        step = {"lr_scale": 1.5, "epochs_delta": 1, "trials_delta": 2, "examples_scale": 2.0}
+    if before is None:
+        return {name: _times(name, value, attempt) for name, value in step.items()}
+    return {name: _after(name, before.get(name), step.get(name)) for name in sorted({*before, *step})}
+
+
+def _times(name: str, value: float, attempt: int) -> float | int:
+    return value * attempt if name.endswith("_delta") else value**attempt
+
+
+def _after(name: str, before: float | None, step: float | None) -> float | int:
+    if name.endswith("_delta"):
+        return int(before or 0) + int(step or 0)
+    return (1.0 if before is None else before) * (1.0 if step is None else step)

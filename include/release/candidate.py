@@ -47,6 +47,7 @@ def judge_candidate(
     fit: _Record,
     evaluation: _Record,
     attempt: int,
+    adjusted: Mapping[str, float],
     backfill: bool,
     at: datetime,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def judge_candidate(
     Args:
         dataset, fit, evaluation: Outputs of the steps `publish`, `fit` and `evaluate`.
         attempt: Which round of sweep, training and evaluation this is, from 1.
+        adjusted: What the gate of the round before changed for it.
         backfill: Whether the candidate comes from a backfill; it is judged alike, and can never be released.
 
     Returns:
@@ -67,6 +69,7 @@ def judge_candidate(
         "champion": compared["version"] if compared else None,
         "backfill": backfill,
         "attempt": attempt,
+        "adjust": dict(adjusted),
         "max_attempts": spec.evaluation.max_attempts,
         "confidence": spec.evaluation.confidence,
         "gates": [gate.model_dump(mode="json") for gate in spec.evaluation.gates],

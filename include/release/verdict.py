@@ -11,7 +11,9 @@ from typing import Any
 
 from include.evaluation.adjust import adjust
 from include.evaluation.gates import TEST_SPLIT, Verdict, decide
+from include.spec.judging import Operator
 
+_DOWNWARDS = frozenset({Operator.LT.value, Operator.LTE.value})
 REGISTER, RETRY, ARCHIVE = "register", "retry", "archive"
 
 
@@ -19,7 +21,8 @@ def judge(record: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict on a candidate and the next step.
 
     Args:
-        record: `include.evaluation.gates.GateInput` with `attempt` and `max_attempts` beside it.
+        record: `include.evaluation.gates.GateInput` with `attempt`, `max_attempts` and `adjust` (what this attempt was
+            made with; missing in decisions of earlier releases) beside it.
 
     Returns:
         What `gates.decide` returns, with `next` ("register", "retry", "archive") and `adjust` (empty unless "retry").
@@ -29,7 +32,8 @@ def judge(record: Mapping[str, Any]) -> dict[str, Any]:
         return {**outcome, "next": REGISTER, "adjust": {}}
     attempt, most = int(record["attempt"]), int(record["max_attempts"])
     comparisons = record["splits"][TEST_SPLIT].get("comparisons", {})
-    changes = adjust(outcome["gates"], comparisons, attempt, most)
+    lower = {gate["metric"] for gate in record["gates"] if gate["operator"] in _DOWNWARDS}
+    changes = adjust(outcome["gates"], comparisons, attempt, most, before=record.get("adjust"), lower_is_better=lower)
     if changes is None:
         reason = f"attempt {attempt} of {most}: archived, " + (
             "no attempt is left" if attempt >= most else "another training would not change what failed"

@@ -145,7 +145,9 @@ class Tunnel:
     ) -> dict[str, Any]:
         """Judges and registers a candidate."""
         arguments = self.arguments(digest, run, **changes)
-        decision = candidate.judge_candidate(self.settings, self.spec, **arguments, attempt=1, backfill=backfill)
+        decision = candidate.judge_candidate(
+            self.settings, self.spec, **arguments, attempt=1, adjusted={}, backfill=backfill
+        )
         sweep = {"study": "s", "hyperparameters": {"lr": 0.1}, "value": 0.9, "seed": 1}
         return candidate.register_candidate(
             self.settings, self.spec, **arguments, actor="me", sweep=sweep, decision=decision, backfill=backfill

@@ -21,6 +21,7 @@ def judged(tunnel: Tunnel, value: float = 0.9, half: float = 0.05, attempt: int 
         tunnel.spec,
         **tunnel.arguments(**{"summary": summary, **changes}),
         attempt=attempt,
+        adjusted={},
         backfill=False,
     )
 
@@ -56,9 +57,9 @@ class TestJudge:
     def test_the_same_outcome_is_the_same_decision(self, tunnel: Tunnel) -> None:
         arguments = tunnel.arguments("a" * 64)
         ids = {
-            candidate.judge_candidate(tunnel.settings, tunnel.spec, **arguments, attempt=1, backfill=False)[
-                "decision_id"
-            ]
+            candidate.judge_candidate(
+                tunnel.settings, tunnel.spec, **arguments, attempt=1, adjusted={}, backfill=False
+            )["decision_id"]
             for _ in range(2)
         }
         assert len(ids) == 1

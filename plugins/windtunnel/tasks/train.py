@@ -102,6 +102,7 @@ def gate(
         fit=fit,
         evaluation=evaluation,
         attempt=plan["attempt"],
+        adjusted=plan["adjust"],
         backfill=not plan["releasable"],
         at=datetime.now(UTC),
     )
