@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     ledger.add_argument("--limit", type=_positive, default=30, help="how many entries (default: 30)")
     cost = add("cost", "what the family's runs and models cost, and what had to be done again", "cost:cost", family)
     cost.add_argument("--limit", type=_positive, default=10, help="how many runs, the newest first (default: 10)")
+    _add_studies(add, family)
     ask = add("ask", "ask what serves, as a user would", "questions:ask")
     ask.add_argument("family", metavar="FAMILY")
     ask.add_argument("question", metavar="QUESTION")
@@ -106,6 +107,15 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--reason", help="kept with everything that the run makes")
     train.add_argument("--compare-only", action="store_true", help="register for comparison, never release")
     train.add_argument("--follow", action="store_true", help="show progress until the run has ended")
+
+
+def _add_studies(add: Callable[..., argparse.ArgumentParser], family: argparse.ArgumentParser) -> None:
+    studies = add("studies", "hyperparameter searches, the newest first", "studies:studies", family)
+    studies.add_argument("--limit", type=_positive, default=20, help="how many (default: 20)")
+    studies.add_argument("--dashboard", action="store_true", help="serve Optuna's dashboard to this machine instead")
+    studies.add_argument("--port", type=_positive, default=8901, help="of the dashboard (default: 8901)")
+    study = add("study", "one search: trials, the best, repeats, why it stopped, what it took", "studies:study")
+    study.add_argument("study", metavar="NAME", help="as `windtunnel studies` shows it, or the start of it")
 
 
 def _add_lineage(add: Callable[..., argparse.ArgumentParser]) -> None:

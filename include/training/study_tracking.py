@@ -52,7 +52,7 @@ def _run(context: StepContext, record: dict[str, Any], folder: Path) -> str:
     from mlflow.tracking import MlflowClient
 
     document, client = context.document, MlflowClient(context.settings.mlflow_url)
-    experiment = experiment_id(client, document.family)
+    experiment = experiment_id(client, context.settings.mlflow_url, document.family)
     found = client.search_runs([experiment], f"tags.`{STUDY_TAG}` = '{record['study']}'", max_results=1)
     if found:
         run = str(found[0].info.run_id)

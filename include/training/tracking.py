@@ -118,7 +118,7 @@ class Tracker:
 
     def _open(self, client: Any) -> tuple[str, int]:
         """The run of this work, and the last step that it holds metrics of."""
-        experiment = experiment_id(client, self._document.family)
+        experiment = experiment_id(client, self._url, self._document.family)
         found = client.search_runs([experiment], f"tags.`{FINGERPRINT_TAG}` = '{self._identity}'", max_results=1)
         if found:
             run = found[0].info.run_id
@@ -134,19 +134,28 @@ class Tracker:
         return client.create_run(experiment, tags=tags, run_name=self._document.run[-200:]).info.run_id, -1
 
 
-def experiment_id(client: Any, name: str) -> str:
-    """The experiment of a family, made if it is not there."""
+def experiment_id(client: Any, url: str, name: str) -> str:
+    """The experiment of a family, made if it is not there.
+
+    A server knows where artifacts go. Without one, MLflow would take the folder that this process was started in: they
+    go beside the SQLite file that `url` names.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, artifact_location=_beside(url)))
         except MlflowException:  # another process made it in between
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     return str(found.experiment_id)
+
+
+def _beside(url: str) -> str | None:
+    path = url.removeprefix("sqlite:///")
+    return None if path == url else Path(path).with_name("mlflow-artifacts").as_uri()
 
 
 def _params(document: RunDocument, hyperparameters: Mapping[str, Any]) -> dict[str, str]:
