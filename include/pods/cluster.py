@@ -94,13 +94,20 @@ class Cluster:
     def tail(self, name: str, container: str = CONTAINER) -> list[str]:
         """The last lines of the pod's log; none where they cannot be had (any more)."""
         from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
 
-        call = self._client.read_namespaced_pod_log
         try:
-            found = self._ask(call, name, self.namespace, container=container, tail_lines=_TAIL_LINES)
-        except ApiException:
+            response = self._client.read_namespaced_pod_log(
+                name,
+                self.namespace,
+                container=container,
+                tail_lines=_TAIL_LINES,
+                _preload_content=False,
+                _request_timeout=(_ASK_SECONDS, _ASK_SECONDS),
+            )
+        except (ApiException, HTTPError):  # not waited for: it is the node that is asked, and that may be gone for good
             return []
-        return found.decode("utf-8", "replace").splitlines()
+        return bytes(response.data).decode("utf-8", "replace").splitlines()
 
     def tidy(self, now: datetime) -> int:
         """Deletes Windtunnel's ended pods that were kept for long enough; returns how many."""
