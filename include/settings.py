@@ -28,7 +28,7 @@ class Settings:
         optuna_url: SQLAlchemy URL of the Optuna studies.
         mlflow_url: MLflow tracking URI.
         gateway_url: Base URL of the serving gateway.
-        pod_runner: `local` (supervised process) or `kubernetes` (KubernetesPodOperator).
+        pod_runner: `local` (supervised process) or `kubernetes` (a pod each).
         profile: Name of the profile of the family specs that runs use unless told otherwise.
         pod_template: YAML file with what the site's Kubernetes pods have in common (`include.pods.manifest`).
         spot_nodes: `label=value` of the Kubernetes nodes that may be taken away.

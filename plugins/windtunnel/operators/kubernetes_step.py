@@ -2,6 +2,9 @@
 
 A pod has the name of its task's work and of the number of bad ends before it. So the API itself sees to it that there
 is one: whoever is asked to start what runs already finds it and waits for it, whichever Airflow process died meanwhile.
+
+Of Airflow's Kubernetes provider, the connection is used and not its operator: that one reads the whole log again at the
+end, gives up when the API server is away for seconds, and costs every reading of a DAG file a second of imports.
 """
 
 from __future__ import annotations
@@ -10,12 +13,11 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
-from airflow.settings import pod_mutation_hook
 
 from include.errors import UserError
 from include.failures import pod_status
@@ -34,13 +36,12 @@ from include.spec.quantities import cores
 from include.steps.document import RunDocument
 from include.store.objects import open_store
 from plugins.windtunnel.operators.failed import StepFailed
-from plugins.windtunnel.operators.gang_trigger import GangTrigger
-from plugins.windtunnel.operators.pod_trigger import StepPodTrigger
 from plugins.windtunnel.operators.step import StepMixin
 from plugins.windtunnel.runs import run_any_spec
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from kubernetes.client import CoreV1Api
 
 _NO_ROOM_PAUSE = timedelta(minutes=5)
 _ENDING_PAUSE = timedelta(seconds=10)
@@ -48,21 +49,40 @@ _BACKSTOP = timedelta(minutes=15)  # the trigger's own limit comes first and say
 _MOST_LOOKS = 20
 
 
-class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
+class KubernetesStepOperator(StepMixin, BaseOperator):
     """Runs a step in a pod of its own; the same arguments and result as `LocalStepOperator`.
 
-    The cluster is that of the connection `kubernetes_default`; without one, of the process's own Kubernetes config.
+    Args:
+        family: Name of the family.
+        step: One of `PACKAGES`.
+        inputs: The step's inputs; may hold XCom references.
+        kubernetes_conn_id: Airflow connection to the cluster; where there is none of this name, the process's own
+            Kubernetes configuration is taken.
     """
 
-    template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, "inputs")
+    template_fields: Sequence[str] = ("inputs",)
+    ui_color = "#e8eef8"
 
-    def __init__(self, *, family: str, step: str, inputs: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(deferrable=True, do_xcom_push=False, **kwargs)
+    def __init__(
+        self,
+        *,
+        family: str,
+        step: str,
+        inputs: dict[str, Any],
+        kubernetes_conn_id: str = "kubernetes_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
         self.family = family
         self.step = step
         self.inputs = inputs
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self._pods: list[dict[str, Any]] = []
 
     def execute(self, context: Context) -> Any:
+        from plugins.windtunnel.operators.gang_trigger import GangTrigger
+        from plugins.windtunnel.operators.pod_trigger import StepPodTrigger
+
         document = self.write_document(context)
         done = self.read_result(document)
         if done is not None:
@@ -70,7 +90,6 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             return done
         resources = run_any_spec(context, self.family).resources
         pods = self._find_or_start(context, document)
-        self.pod = PodGenerator.deserialize_model_dict({"metadata": pods[0]["metadata"]})  # for `on_kill`
         names, left = [pod["metadata"]["name"] for pod in pods], self._time_left(context)
         arguments: dict[str, Any] = {
             "pod_namespace": pods[0]["metadata"]["namespace"],
@@ -101,6 +120,12 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
         ends = {end["name"]: end for end in event.get("ends", [event])}
         raise self.failure(self._settle(document, cluster, [ends.get(name) or _unseen(name) for name in names]))
 
+    def on_kill(self) -> None:
+        """Of the worker, before the task is deferred; afterwards it is the trigger's."""
+        for manifest in self._pods:
+            self.log.warning("the task was ended: deleting pod %s", manifest["metadata"]["name"])
+            self._cluster(manifest["metadata"]["namespace"]).delete(manifest["metadata"]["name"])
+
     def manifest(self, context: Context, document: RunDocument, number: int = 0, node: int = 0) -> Manifest:
         """The pod of this task, after `number` bad ends, as the site and the family want it.
 
@@ -114,7 +139,7 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             "windtunnel/family": self.family,
             "windtunnel/step": self.step,
             "windtunnel/run": document.run,
-            **self._get_ti_pod_labels(context),
+            **_task_labels(context),
         }
         env = {"OMP_NUM_THREADS": str(_threads(document))}
         request = PodRequest(f"{work}-{number}", self.command(document), labels, env)
@@ -135,7 +160,7 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             number = sum(failure.run == document.run for failure in failures)
             try:
                 manifests = [self.manifest(context, document, number, node) for node in range(document.nodes)]
-                cluster = self._cluster(manifests[0]["metadata"]["namespace"])
+                self._pods, cluster = manifests, self._cluster(manifests[0]["metadata"]["namespace"])
                 found = {each["metadata"]["name"]: cluster.get(each["metadata"]["name"]) for each in manifests}
                 there = [pod for pod in found.values() if pod is not None]
                 lost = any(pod_status.ended(pod, CONTAINER) is False for pod in there)
@@ -164,6 +189,9 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
 
     def _create(self, cluster: Cluster, manifests: list[Manifest], document: RunDocument) -> None:
         """Starts the pods, or none of them where one is refused."""
+        from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+        from airflow.settings import pod_mutation_hook
+
         for manifest in manifests:
             pod = PodGenerator.deserialize_model_dict(manifest)
             pod_mutation_hook(pod)
@@ -218,6 +246,13 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             container=CONTAINER,
         )
 
+    @cached_property
+    def client(self) -> CoreV1Api:
+        """Of the connection's cluster."""
+        from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+
+        return KubernetesHook(conn_id=self.kubernetes_conn_id).core_v1_client
+
     def _cluster(self, namespace: str) -> Cluster:
         return Cluster(self.client, namespace)
 
@@ -227,6 +262,14 @@ class KubernetesStepOperator(StepMixin, KubernetesPodOperator):
             return None
         started = context["ti"].start_date or datetime.now(UTC)
         return max(timedelta(), started + self.execution_timeout - datetime.now(UTC))
+
+
+def _task_labels(context: Context) -> dict[str, str]:
+    """The labels by which Airflow's people look for a task's pods; those of the provider's operator."""
+    ti = context["ti"]
+    labels = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "try_number": str(ti.try_number)}
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    return {**labels, "map_index": str(ti.map_index)} if mapped else labels
 
 
 def _threads(document: RunDocument) -> int:
