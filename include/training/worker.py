@@ -24,6 +24,7 @@ from include.spec.models import FamilySpec
 from include.spec.optimizing import PlateauSchedule
 from include.steps.entry import StepContext
 from include.store.objects import open_store
+from include.training.buffers import SharedBuffers
 from include.training.build import build
 from include.training.callbacks import FitCallback, seed_all
 from include.training.optimizing import Plateau
@@ -128,7 +129,7 @@ def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, f
             accumulate_grad_batches=trainer.accumulate_grad_batches,
             gradient_clip_val=trainer.gradient_clip_value or trainer.gradient_clip_norm or None,
             gradient_clip_algorithm="value" if trainer.gradient_clip_value else "norm",
-            callbacks=[*_spec_callbacks(spec), *callbacks],
+            callbacks=[*_spec_callbacks(spec), *([SharedBuffers()] if several else []), *callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -102,17 +102,22 @@ class TinyData(LightningDataModule):
 
 
 class TinyModule(LightningModule):
-    """Trunk (two layers) and two heads; the teacher, if there is one, teaches the kinds."""
+    """Trunk (two layers) and two heads; the teacher, if there is one, teaches the kinds.
+
+    A `plain` one treats each example by itself, whatever the batch: without batch norm and dropout.
+    """
 
     distillation: Distillation | None = None
 
-    def __init__(self, trainer_spec: TrainerSpec, hyperparameters: Mapping[str, Any], width: int) -> None:
+    def __init__(
+        self, trainer_spec: TrainerSpec, hyperparameters: Mapping[str, Any], width: int, plain: bool = False
+    ) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Linear(WIDTH, width),
-            nn.BatchNorm1d(width),
+            nn.Identity() if plain else nn.BatchNorm1d(width),
             nn.ReLU(),
-            nn.Dropout(0.1),
+            nn.Dropout(0.0 if plain else 0.1),
             nn.Linear(width, width),
             nn.ReLU(),
         )
@@ -164,7 +169,8 @@ class TinyTorch:
         return TinyData(dataset, spec.trainer, seed, float(spec.model.get("pause_ms", 0.0)))
 
     def module(self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any]) -> TinyModule:
-        return TinyModule(spec.trainer, hyperparameters, int(spec.model.get("width", 16)))
+        model = spec.model
+        return TinyModule(spec.trainer, hyperparameters, model.get("width", 16), plain=model.get("plain", False))
 
     def export(
         self,

@@ -100,3 +100,15 @@ def test_passage_embeddings_are_computed_once_and_survive_a_damaged_cache(
     assert np.array_equal(passage_embeddings(CONFIG, texts), first)
     with pytest.raises(AssertionError, match="computed again"):
         passage_embeddings(CONFIG, [*texts, "Another."])
+
+
+def test_weights_that_were_brought_from_another_model_are_exported_with_what_learned(
+    packages: Packages, tmp_path: Path
+) -> None:
+    """The last layer learned; the one below it came from a model in which it had learned as well."""
+    state = load_file(packages.weights)
+    encoder, name = load_encoder(CONFIG), "layers.4.output.dense.bias"
+    below = torch.full_like(encoder.state_dict()[name], 0.5)
+    save_file({**state, f"encoder.{name}": below}, tmp_path / "more.safetensors")
+    export_module._load(encoder, tmp_path / "more.safetensors")
+    assert torch.equal(encoder.state_dict()[name], below)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,21 @@ def test_an_epoch_has_each_pair_at_most_once_and_all_ranks_share_it(
         (q, t) for part in parts for q, t in zip(part.questions.tolist(), part.targets.tolist(), strict=True)
     )
     assert together == Counter(tuple(pair) for pair in batches[0].tolist())
+
+
+@settings(max_examples=40)
+@given(st.integers(4, 60), st.sampled_from([4, 8, 12, 24]), st.sampled_from([2, 4]), st.integers(0, 5))
+def test_smaller_batches_hold_the_pairs_of_the_larger_one_step_by_step(
+    questions: int, size: int, divisor: int, epoch: int
+) -> None:
+    whole, divided = _plan(questions, size=size, world=1), _plan(questions, size=size // divisor, world=1)
+    divided = replace(divided, accumulate=divisor)
+    if len(whole.pairs) < size:
+        return  # fewer than a batch: what is left is divided as it comes
+    assert len(divided) == len(whole) * divisor
+    parts = divided.epoch(epoch)
+    for step, batch in enumerate(whole.epoch(epoch)):
+        assert np.concatenate(parts[step * divisor : (step + 1) * divisor]).tolist() == batch.tolist()
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from include.errors import UserError
 from include.training.callbacks import seed_all
 from include.training.freezing import freeze, moving_names, weight_names
+from include.training.process_group import process_group
 from include.training.ranks import Rank, run_ranks
 from include.training.worker import make_trainer
 from tests.fakes.tiny_torch import TinyModule, TinyPoints, TinyTorch, torch_spec
@@ -33,6 +34,7 @@ class Snapshots(Callback):
 
     def __init__(self) -> None:
         self.states: list[dict[str, Tensor]] = []
+        self.losses: list[float] = []
         self.learning: list[int] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,6 +47,9 @@ class Snapshots(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._keep(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.losses.append(float(trainer.callback_metrics["loss"]))
 
     def _keep(self, module: LightningModule) -> None:
         self.states.append({name: value.detach().clone() for name, value in module.state_dict().items()})
@@ -101,9 +106,10 @@ class Trains:
         self.folder = folder
 
     def __call__(self, rank: Rank) -> None:
-        watch = train(rank.scratch, devices=2, transfer=STAGES, max_epochs=3)
+        with process_group(rank):
+            watch = train(rank.scratch, devices=2, transfer=STAGES, max_epochs=3)
         save_file(watch.states[-1], self.folder / f"{rank.number}.safetensors")
-        (self.folder / f"{rank.number}.txt").write_text(str(watch.moved("trunk.0.weight")[0]))
+        (self.folder / f"{rank.number}.txt").write_text(f"{watch.moved('trunk.0.weight')[0]} {watch.losses}")
 
 
 def test_both_processes_stay_together_after_unfreezing(tmp_path: Path) -> None:
@@ -111,7 +117,9 @@ def test_both_processes_stay_together_after_unfreezing(tmp_path: Path) -> None:
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     for name in dict(build()[0].named_parameters()):
         assert torch.equal(first[name], second[name]), name
-    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["15", "15"]
+    one, other = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert one == other  # the losses as well, though each has seen other batches: a batch norm is the first one's
+    assert one.startswith("15 ")
 
 
 def test_a_checkpoint_holds_what_learns_now_or_later_and_weights_hold_all(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sqlalchemy import insert
 from torch.nn import functional
 
@@ -30,6 +30,7 @@ from include.training.tasks import LOSSES, TaskLosses
 from include.training.weights import INIT, TEACHER, Found, Origins, WeightsRecord, fetch_origins, keep_weights, resolve
 from include.training.worker import make_trainer
 from tests.fakes.tiny_torch import CODE, FAMILY, TinyModule, TinyPoints, TinyTorch, torch_spec
+from tests.fakes.tiny_training import Fit
 from tests.training.test_optimizing import Watch, seed_all
 
 DIGESTS = {"1.0.0": "a" * 64, "2.0.0": "b" * 64}
@@ -253,3 +254,26 @@ def test_missing_and_altered_weights_are_named(settings: Settings, tmp_path: Pat
     open_store(settings.store_url).put(f"weights/{FAMILY}/{DIGESTS['1.0.0']}.safetensors", b"other")
     with pytest.raises(DataError, match="are not what was kept"):
         fetch_origins(settings, spec, {}, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_the_weights_that_another_one_left(settings: Settings, tmp_path: Path) -> None:
+    """Both as real steps, over two processes, the second one on another dataset version."""
+    first = Fit(settings, torch_spec(devices=2, max_epochs=6), "first", tmp_path / "first.log").finish()
+    assert first["origins"] == {}
+    changes: dict[str, Any] = {
+        "transfer": {"init_from": first["digest"], "learn_only": ["kind.*", "amount.*"]},
+        "teacher": {"model": first["digest"]},
+    }
+    spec = torch_spec(devices=2, max_epochs=1, **changes)
+    second = Fit(settings, spec, "second", tmp_path / "second.log", version="2.0.0").finish()
+    assert second["metrics"]["loss"] < first["metrics"]["loss"] * 1.1
+    for role in (INIT, TEACHER):
+        assert second["origins"][role]["digest"] == first["digest"]
+        assert second["origins"][role]["data"] == ["1.0.0"]
+    store = open_store(settings.store_url)
+    kept = [weights.fetch_weights(store, FAMILY, outputs["digest"], tmp_path) for outputs in (first, second)]
+    assert kept[1][0].data == ["2.0.0", "1.0.0"]
+    before, after = (load_file(path) for _, path in kept)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"kind.weight", "kind.bias", "amount.weight", "amount.bias"}

@@ -41,6 +41,7 @@ class BatchPlan:
         gold: Relevant passage numbers per question.
         lengths: Tokens per question.
         size: Pairs per batch over all ranks.
+        accumulate: Batches of one optimizer step. Half the size and twice as many are the same pairs per step.
         world: Ranks.
         seed: Seed of order and negatives.
         mined: Hard negatives per question, best first, shape (questions, pool); None where passages are fixed.
@@ -54,6 +55,7 @@ class BatchPlan:
     world: int
     seed: int
     corpus: int
+    accumulate: int = 1
     mined: Numbers | None = None
     negatives: int = 0
 
@@ -65,28 +67,36 @@ class BatchPlan:
         )
 
     def __len__(self) -> int:
-        """Batches per epoch: an incomplete last one is left out, unless it is the only one."""
-        return max(1, sum(len(gold) for gold in self.gold) // self._batch)
+        """Batches per epoch: those of an incomplete last step are left out, unless it is the only one."""
+        return self._steps * self.accumulate
 
     @property
-    def _batch(self) -> int:
-        """Pairs per batch: what all ranks together can share evenly, and no more than there are."""
-        size = min(self.size, sum(len(gold) for gold in self.gold))
-        return max(self.world, size - size % self.world)
+    def _steps(self) -> int:
+        return max(1, sum(len(gold) for gold in self.gold) // self._step)
+
+    @property
+    def _step(self) -> int:
+        """Pairs per optimizer step: what all ranks together can share evenly, and no more than there are."""
+        size = min(self.size, sum(len(gold) for gold in self.gold) // self.accumulate)
+        return self.accumulate * max(self.world, size - size % self.world)
 
     def epoch(self, epoch: int) -> list[Numbers]:
         """The pairs of each batch of the epoch, each of shape (batch, 2), over all ranks."""
         random = np.random.default_rng([self.seed, _ORDER, epoch])
-        pairs, size = self.pairs, self._batch
+        pairs, size = self.pairs, self._step
         order = random.permutation(len(pairs))
-        order = np.resize(order, len(self) * size)  # cuts the incomplete batch; repeats where there are too few pairs
+        order = np.resize(order, self._steps * size)  # cuts the incomplete step; repeats where there are too few pairs
         lengths = np.asarray(self.lengths)[pairs[order, 0]]
         window = size * _WINDOW
         sorted_ = [
             part[np.argsort(lengths[start : start + window], kind="stable")] for start, part in _parts(order, window)
         ]
-        batches = np.concatenate(sorted_).reshape(len(self), size)
-        return [pairs[batches[i]] for i in random.permutation(len(self))]
+        steps = np.concatenate(sorted_).reshape(self._steps, size)
+        return [
+            pairs[batch]
+            for number in random.permutation(self._steps)
+            for batch in np.split(steps[number], self.accumulate)
+        ]
 
     def rank_batch(self, pairs: Numbers, epoch: int, index: int, rank: int) -> Batch:
         """What `rank` does of the batch: every `world`-th pair, so that ranks have questions of like length."""

@@ -191,6 +191,7 @@ class RetrievalData(LightningDataModule):
             gold=self._train.gold,
             lengths=[len(ids) for ids in self._questions.ids],
             size=self._size,
+            accumulate=trainer.accumulate_grad_batches,
             world=trainer.world_size,
             seed=self._seed,
             corpus=len(self.prepared.corpus.keys),
