@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.harness import Figure, machine, replace_between_markers, table
 from include.settings import PROJECT_ROOT
 
-NAMES = ("parse", "orchestration", "ingest", "experiments", "start", "training", "serving", "retrieval")
+NAMES = ("parse", "orchestration", "ingest", "experiments", "start", "training", "sweep", "serving", "retrieval")
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "benchmarks" / "figures.json"
 

@@ -214,7 +214,7 @@ def _record(
         "origins": fit.get("origins") or {},
         "adjusted": fit.get("adjusted") or {},
         "work_lost": fit.get("work_lost"),
-        "sweep": {"study": sweep.get("study"), "value": sweep.get("value"), "metric": spec.sweep.metric},
+        "sweep": {**{key: sweep.get(key) for key in ("study", "value", "confirmed")}, "metric": spec.sweep.metric},
         "dataset": {"version": dataset["dataset_version"], "digest": dataset["dataset_digest"]},
         "validation_metrics": fit.get("metrics"),
         "mlflow_run": fit.get("mlflow_run"),

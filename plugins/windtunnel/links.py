@@ -33,6 +33,15 @@ class DataQualityLink(BaseOperatorLink):
         return _page("data-quality", ti_key)
 
 
+class SweepLink(BaseOperatorLink):
+    """From the `fit` task to the search that its hyperparameters come from."""
+
+    name = "Sweep"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        return _page("sweep", ti_key)
+
+
 def _page(kind: str, ti_key: TaskInstanceKey) -> str:
     base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
     return f"{base}{PREFIX}/{kind}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"

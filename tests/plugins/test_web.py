@@ -93,6 +93,26 @@ def test_the_quality_of_the_data_is_a_page_of_its_own(airflow: Any, settings: Se
     assert client.get(QUALITY).status_code in (401, 403)
 
 
+def test_the_search_of_a_run_is_a_page_whose_script_can_reach_nothing(airflow: Any, settings: Settings) -> None:
+    client, manager = airflow
+    page = PAGE.replace("data-docs", "sweep")
+    assert client.get(page).status_code == 404
+    store, at = open_store(settings.store_url), datetime(2026, 11, 2, tzinfo=UTC)
+    run = run_key(DAG_ID, RUN_ID)
+    document = make_document("sweep", run, make_spec(), {}, spec_parts=("data",), code_version="t", created_at=at)
+    store.put(document.document_key, document.model_dump_json().encode())
+    store.put(f"{document.output}/docs/study.html", b"<script>plots</script>")
+    answer = client.get(page)
+    assert (answer.status_code, answer.text) == (200, "<script>plots</script>")
+    assert manager.asked[-1] == ("GET", DagAccessEntity.TASK_LOGS, DAG_ID)
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert "default-src 'none'" in policy
+    (sandbox,) = (part for part in policy if part.startswith("sandbox"))
+    assert "allow-same-origin" not in sandbox
+    client.headers.pop("Authorization")
+    assert client.get(page).status_code in (401, 403)
+
+
 @pytest.mark.parametrize("token", [None, "Bearer mallory", "Basic YTpi"])
 def test_nobody_gets_in_without_a_login(airflow: Any, settings: Settings, token: str | None) -> None:
     client, manager = airflow
@@ -164,11 +184,16 @@ def test_the_validate_task_links_to_the_page_of_its_run(
         validate = LocalStepOperator(task_id="validate", family="compliance_qa", step="validate", inputs={})
         publish = LocalStepOperator(task_id="publish", family="compliance_qa", step="publish", inputs={})
         ingest = LocalStepOperator(task_id="ingest", family="compliance_qa", step="ingest", inputs={})
+        fit = LocalStepOperator(task_id="fit", family="compliance_qa", step="fit", inputs={})
+    (sweep,) = fit.operator_extra_links
     assert ingest.operator_extra_links == ()
     (quality,) = publish.operator_extra_links
     (link,) = validate.operator_extra_links
     ti: Any = type("Ti", (), {"dag_id": DAG_ID, "run_id": RUN_ID})
     assert link.name == "Data Docs"
     assert link.get_link(validate, ti_key=ti) == f"https://airflow.example.org/prod{PAGE}"
+    assert sweep.name == "Sweep"
+    searched = PAGE.replace("data-docs", "sweep")
+    assert sweep.get_link(fit, ti_key=ti) == f"https://airflow.example.org/prod{searched}"
     assert quality.name == "Data Quality"
     assert quality.get_link(publish, ti_key=ti) == f"https://airflow.example.org/prod{QUALITY}"

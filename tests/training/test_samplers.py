@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 from include.spec.search import SweepSpec
 from include.training import study_trials
 from include.training.choice import pareto_front
-from include.training.space import draw
+from include.training.space import draw, shuffled_grid
 from include.training.study import BUDGET, load_study, open_study, outcomes
 from include.training.study_storage import POINT, RETRIES
 from include.training.study_trials import run_trials
@@ -86,12 +86,14 @@ def test_a_run_may_ask_for_less_than_the_grid(url: str) -> None:
     assert (len(_points(study)), study.user_attrs[BUDGET]) == (4, 4)
 
 
-def test_two_who_list_the_same_points_try_each_once(url: str) -> None:
-    study = _open(url, sampler="grid")
-    for trial in study.get_trials():  # as a creator does that was thought dead
-        study.enqueue_trial(trial.system_attrs["fixed_params"], user_attrs={POINT: trial.user_attrs[POINT]})
-    run_trials(study, _score, worker="w")
-    points = _points(study)
+def test_two_who_list_the_same_points_try_each_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.training.study._CREATOR_SECONDS", 0.2)
+    made = optuna.create_study(study_name="s", storage=url, direction="maximize")
+    for point, values in enumerate(shuffled_grid(_spec().space, DEFAULTS, 1)[:5]):
+        for _ in range(2):  # by the creator, and by who thought it was dead
+            made.enqueue_trial(values, user_attrs={POINT: point})
+    run_trials(_open(url, sampler="grid"), _score, worker="w")
+    points = _points(load_study(url, "s"))
     assert len(points) == 15 and set(points.values()) == {1}
 
 
@@ -144,7 +146,7 @@ _HANGS = """
     import sys, time
     from pathlib import Path
     from tests.training.test_samplers import DEFAULTS, _spec
-    from include.training.space import draw
+    from include.training.space import draw, shuffled_grid
     from include.training.study import open_study
     from include.training.study_trials import run_trials
     url, mark = sys.argv[1:]

@@ -33,7 +33,7 @@ from include.steps.fingerprint import code_version
 from include.steps.parts import SPEC_PARTS
 from include.store.objects import ObjectNotFound, ObjectStore, open_store
 from plugins.windtunnel.connections import connection_variables
-from plugins.windtunnel.links import DataDocsLink, DataQualityLink
+from plugins.windtunnel.links import DataDocsLink, DataQualityLink, SweepLink
 from plugins.windtunnel.operators.failed import StepRetryPolicy, text_of, to_exception
 from plugins.windtunnel.operators.local_gang import LocalGang
 from plugins.windtunnel.runs import run_any_spec, run_name, run_params
@@ -83,7 +83,11 @@ class StepMixin:
 
         Airflow asks mapped operators as well, which are no instances of this class and have no `step`.
         """
-        links: dict[str, BaseOperatorLink] = {"validate": DataDocsLink(), "publish": DataQualityLink()}
+        links: dict[str, BaseOperatorLink] = {
+            "validate": DataDocsLink(),
+            "publish": DataQualityLink(),
+            "fit": SweepLink(),
+        }
         step = getattr(self, "step", None)
         return (links[step],) if step in links else ()
 

@@ -79,6 +79,7 @@ def choose(family: str, plan: dict[str, Any], dataset: dict[str, Any], sweep: li
         "origins": plan["origins"],
         "study": study,
         "value": best["value"],
+        "confirmed": best["confirmed"],
     }
 
 
@@ -136,7 +137,7 @@ def register(
         run=plan["run"],
         actor=run_actor(context),
         dataset=dataset,
-        sweep={key: chosen[key] for key in ("study", "hyperparameters", "value", "seed")},
+        sweep={key: chosen[key] for key in ("study", "hyperparameters", "value", "seed", "confirmed")},
         fit=fit,
         evaluation=evaluation,
         decision=decision,

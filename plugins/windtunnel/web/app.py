@@ -25,6 +25,12 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "private, no-store",
 }
+#: Optuna's plots draw themselves. Their script runs in an origin of its own: it can read nothing of Airflow's.
+_PLOTS = {
+    **_HEADERS,
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; sandbox allow-scripts allow-downloads; frame-ancestors 'self'",
+}
 _DAG_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -53,6 +59,17 @@ def make_app() -> FastAPI:
         """The quality of the data over its versions up to that of a run, for whoever may read the logs of its DAG."""
         page = _page_of(dag_id, run_id, "publish", "quality.html", "this run has not published anything")
         return HTMLResponse(page, headers=_HEADERS)
+
+    @app.get(
+        "/sweep/{dag_id}/{run_id}",
+        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
+    )
+    def sweep(
+        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
+    ) -> HTMLResponse:
+        """The hyperparameter search of a run with its plots, for whoever may read the logs of its DAG."""
+        page = _page_of(dag_id, run_id, "sweep", "study.html", "this run has not finished a search")
+        return HTMLResponse(page, headers=_PLOTS)
 
     return app
 
