@@ -106,7 +106,8 @@ class _Bench:
             server.send_signal(signal.SIGTERM)
 
     def first_line(self, side: str, repeat: int, server: psutil.Process) -> tuple[float, float]:
-        document = self._document("fit", {"side": side, "repeat": repeat})
+        dataset = {"dataset_version": self.dataset_version, "dataset_digest": ""}
+        document = self._document("fit", {**dataset, "side": side, "repeat": repeat})
         before, began = _cpu(server), time.time()
         used = self._step(side, "benchmarks.first_line", document)
         at = float(read_json(self.store, document.result_key)["outputs"]["at"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
-HEAVY = ("torch", "airflow", "mlflow", "lightning", "pandas", "great_expectations", "transformers", "sklearn", "scipy")
 
 
 def group(name: str) -> dict[str, Requirement]:
@@ -69,28 +69,66 @@ def test_whatever_an_image_holds_is_pinned(name: str) -> None:
     assert closure(set(group(name))) <= pinned
 
 
-def test_the_gateway_runs_on_its_group_alone() -> None:
-    """In a process that refuses what its image does not hold: the server, the stores, and a family's runtime."""
-    held = closure(set(group("gateway"))) | {"windtunnel"}
+def run_with(name: str, code: str, **environment: str) -> None:
+    """Runs `code` in a process that refuses what the image of this group does not hold."""
+    held = closure(set(group(name))) | {"windtunnel"}
     refused = [
         module
         for module, owners in packages_distributions().items()
         if not held & {canonicalize_name(owner) for owner in owners}
     ]
-    assert set(HEAVY) <= set(refused)
-    code = f"""
+    assert {"pytest", "moto"} <= set(refused)
+    refuse = f"""
 import importlib.abc, sys
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {refused!r}:
-            raise ModuleNotFoundError(f"{{name}} is not in the gateway's image")
+            raise ModuleNotFoundError(f"{{name}} is not in the image", name=name)
 sys.meta_path.insert(0, Refuse())
-import include.serving.__main__, include.store.database, include.store.objects
-import include.families.compliance_qa.family, include.families.compliance_qa.runtime
-import alembic.command, bm25s, boto3, httptools, onnxruntime, psycopg2, Stemmer, tokenizers, uvloop
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", refuse + code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_gateway_runs_on_its_group_alone() -> None:
+    """The server, the stores, and a family's runtime."""
+    assert not {"torch", "apache-airflow", "mlflow", "lightning", "pandas", "scipy"} & closure(set(group("gateway")))
+    run_with(
+        "gateway",
+        "import include.serving.__main__, include.store.database, include.store.objects\n"
+        "import include.families.compliance_qa.family, include.families.compliance_qa.runtime\n"
+        "import alembic.command, bm25s, boto3, httptools, onnxruntime, psycopg2, Stemmer, tokenizers, uvloop\n",
+    )
+
+
+def test_airflow_reads_the_dags_and_has_what_its_tasks_import(tmp_path: Path) -> None:
+    assert not {"torch", "lightning", "transformers"} & closure(set(group("airflow")))
+    run_with(
+        "airflow",
+        "import pathlib, runpy\n"
+        "for file in sorted(pathlib.Path('dags').glob('*.py')): runpy.run_path(str(file))\n"
+        "import plugins.windtunnel_plugin, plugins.windtunnel.executor, plugins.windtunnel.operators.kubernetes_step\n"
+        "import plugins.windtunnel.operators.pod_trigger, asyncpg, kubernetes_asyncio\n"
+        "import include.release.candidate, include.release.engine, include.release.mlflow_registry\n"
+        "import include.data.recalls, include.data.qa.review, include.monitoring.request, include.training.sweep\n"
+        "import mlflow.tracking, optuna\n",
+        AIRFLOW_HOME=str(tmp_path),
+        WINDTUNNEL_POD_RUNNER="kubernetes",
+    )
+
+
+@pytest.mark.slow
+def test_the_trainer_has_what_the_steps_import() -> None:
+    assert "apache-airflow" not in closure(set(group("trainer")))
+    run_with(
+        "trainer",
+        "import importlib\n"
+        "from include.pods.warm_server import _PRELOAD, _of_families\n"
+        "for name in (*_PRELOAD, *_of_families()): importlib.import_module(name)\n",
+    )
 
 
 def test_nobody_is_root_and_the_final_stages_have_no_tools_to_build() -> None:
