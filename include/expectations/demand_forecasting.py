@@ -28,6 +28,7 @@ from include.families.demand_forecasting.schema import (
     SCHEMAS,
     SEASONS,
     WEATHERS,
+    day_of,
     feels_like_celsius,
     temperature_celsius,
 )
@@ -102,17 +103,6 @@ def suite(table: str) -> list[Expectation]:
         absent("wrong_holiday", "wrong_holiday", "holidays are those of the District of Columbia", warns=True),
         absent("hour_before", "hour_before_is_missing", "the hour before is there, too", warns=True),
     ]
-
-
-@lru_cache(maxsize=4096)
-def day_of(text: str | None) -> date | None:
-    """The date that is written as 2011-01-31 or 1/31/11; None for anything else."""
-    for form in ("%Y-%m-%d", "%m/%d/%y"):
-        try:
-            return datetime.strptime(text or "", form).date()
-        except ValueError:
-            continue
-    return None
 
 
 def season_of(day: date) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.spec.training import TrainerSpec
+from include.spec.training import Framework, TrainerSpec
 
 
 class Adjustment(BaseModel):
@@ -57,10 +57,13 @@ class Adjustment(BaseModel):
 
 
 def smaller_batch(trainer: TrainerSpec, now: Adjustment) -> Adjustment | None:
-    """The next smaller batch, half of it where it can be halved; None where each process has one example already.
+    """The next smaller batch, half of it where it can be halved; None where each process has one example already, or
+    where there are no batches: scikit-learn takes all examples at once.
 
     Only a divisor keeps the examples per optimizer step: a batch of 33 becomes three of 11.
     """
+    if trainer.framework is Framework.SKLEARN:
+        return None
     size = trainer.batch_size // now.batch_divisor
     for factor in range(2, size + 1):
         rest = size // factor

@@ -188,6 +188,59 @@ class LightningFamily(Family, Protocol):
     def module(self, spec: FamilySpec, dataset: DatasetView, hyperparameters: Mapping[str, Any]) -> LightningModule: ...
 
 
+@dataclass(frozen=True)
+class Arrays:
+    """Examples as arrays.
+
+    Attributes:
+        features: Shape (n, width).
+        targets: What is to be predicted, shape (n,).
+        weights: How much each counts, in training and in metrics, shape (n,); None: all the same.
+    """
+
+    features: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def rows(self, which: NDArray[np.int64]) -> Arrays:
+        """These rows, in this order."""
+        weights = None if self.weights is None else self.weights[which]
+        return Arrays(self.features[which], self.targets[which], weights)
+
+
+class ArrayFamily(Family, Protocol):
+    """A family whose examples are arrays: what both scikit-learn and Keras train on, judged in the same way."""
+
+    def arrays(self, spec: FamilySpec, dataset: DatasetView, split: str) -> Arrays: ...
+
+    def validation_metrics(self, predicted: NDArray[np.float64], arrays: Arrays) -> dict[str, float]:
+        """Metrics of predictions (n,) for these examples: of a classifier, the probability of its last class."""
+        ...
+
+
+class SklearnFamily(ArrayFamily, Protocol):
+    """A family that scikit-learn can train."""
+
+    def estimator(self, spec: FamilySpec, hyperparameters: Mapping[str, Any], seed: int) -> Any:
+        """An estimator that was not fitted, with its random state from `seed`.
+
+        With `warm_start`, an ensemble grows over the epochs to its size; one with `partial_fit` sees all examples once
+        an epoch; both are saved after each. Any other is fitted in one go, which is all there is to resume.
+        """
+        ...
+
+
+class KerasFamily(ArrayFamily, Protocol):
+    """A family that Keras can train."""
+
+    def network(self, spec: FamilySpec, examples: Arrays, hyperparameters: Mapping[str, Any]) -> Any:
+        """A compiled model of features (n, width) to one number each; `examples` are those of training."""
+        ...
+
+
 def load_code(reference: str) -> Family:
     """The object that `module:Class` names, of a family with a model."""
     family: Family = _make(reference)

@@ -21,16 +21,32 @@ class Precision(str, Enum):
 
 
 class Framework(str, Enum):
-    """What trains."""
+    """What trains: PyTorch with Lightning, Keras on TensorFlow (extra `keras`), scikit-learn."""
 
     LIGHTNING = "lightning"
+    KERAS = "keras"
+    SKLEARN = "sklearn"
+
+
+#: What the other frameworks do not know, or what the family's code says for them.
+_LIGHTNING_ONLY = (
+    "gradient_clip_value",
+    "optimizer",
+    "scheduler",
+    "early_stopping_min_delta",
+    "transfer",
+    "tasks",
+    "teacher",
+)
+_NOT_SKLEARN = ("accumulate_grad_batches", "gradient_clip_norm", "precision", "accelerator")
 
 
 class TrainerSpec(SpecModel):
     """How `fit` runs, whatever the model.
 
     Attributes:
-        framework: What trains the model; the family's code must have its parts.
+        framework: What trains the model; the family's code must have its parts. Of scikit-learn an epoch is a round, in
+            which an ensemble grows or all examples are seen once, and batches, accumulation and clipping are its own.
         batch_size: Examples that are computed at once, over all processes of all nodes.
         accumulate_grad_batches: Batches whose gradients make one optimizer step.
         gradient_clip_norm: Largest norm of all gradients together; 0: they are not clipped by norm.
@@ -71,6 +87,17 @@ class TrainerSpec(SpecModel):
     def _one_way_to_clip(self) -> TrainerSpec:
         if self.gradient_clip_value is not None and self.gradient_clip_norm:
             raise ValueError("gradients are clipped by norm or by value: set gradient_clip_norm to 0 for the latter")
+        return self
+
+    @model_validator(mode="after")
+    def _framework_can(self) -> TrainerSpec:
+        if self.framework is Framework.LIGHTNING:
+            return self
+        if self.world > 1:
+            raise ValueError(f"{self.framework.value} trains in one process: devices and nodes must be 1")
+        for name in (*_LIGHTNING_ONLY, *(_NOT_SKLEARN if self.framework is Framework.SKLEARN else ())):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{self.framework.value} has no {name}: leave it out")
         return self
 
     @property

@@ -1,7 +1,8 @@
 """Checkpoints in the object store: one object each, so that each is whole or absent.
 
 `<output>/checkpoints/step-00000050.ckpt` can be resumed from; the newest is kept, and the one before it until the
-newest is whole. `<output>/checkpoints/best.safetensors` holds the weights that validated best.
+newest is whole. `<output>/checkpoints/best.<kind>` holds the weights that validated best: `best.safetensors`, and of
+scikit-learn `best.skops`.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Checkpoints:
                 self._store.delete(other)
 
     def save_best(self, path: Path) -> None:
-        """Stores the weights that validated best."""
-        self._store.upload(f"{self._prefix}/{BEST}", path)
+        """Stores the weights that validated best, from a file `best.<kind>`."""
+        self._store.upload(f"{self._prefix}/{path.name}", path)
 
     def newest(self, folder: Path) -> tuple[int, Path] | None:
         """Step and local copy of the newest checkpoint that can be read; None where there is none."""
@@ -68,8 +69,9 @@ class Checkpoints:
 
     def best(self, folder: Path) -> Path:
         """A local copy of the best weights. Raises `ObjectNotFound`."""
-        path = folder / BEST
-        self._store.download(f"{self._prefix}/{BEST}", path)
+        key = next(iter(self._store.keys(f"{self._prefix}/best.")), f"{self._prefix}/{BEST}")
+        path = folder / key.rpartition("/")[2]
+        self._store.download(key, path)
         return path
 
     def drop_resumable(self) -> None:

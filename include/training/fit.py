@@ -18,6 +18,7 @@ from include.families.contract import load_code
 from include.release.registry import data_of
 from include.serving.package import publish, seal
 from include.spec.models import FamilySpec
+from include.spec.training import Framework
 from include.steps.entry import StepContext, read_json
 from include.steps.fingerprint import file_digest
 from include.store.objects import ObjectNotFound
@@ -122,6 +123,7 @@ def _trained(
     except ObjectNotFound:
         pass
     load_trainer(spec).preload(spec)
+    tracker.imported()
     found = Checkpoints(context.store, place(context.document)).newest(scratch)
     name = f"{context.document.fingerprint[:20]}.mark"  # beside the scratch folder, which each try makes anew
     lost = LostWork(context.store, context.document.output, context.settings.home / "scratch" / name)
@@ -195,17 +197,29 @@ def _exported(
     facts = load_code(spec.code).export(spec, dataset, hyperparameters, weights, folder)
     package = seal(folder, spec.family, spec.code, facts)
     publish(context.store, folder)
+    if spec.trainer.framework is Framework.LIGHTNING:  # only it can start from other weights
+        _keep(context, spec, hyperparameters, weights, package.digest, data_of(dataset.version, origins))
+    context.progress(1, 1, "export", force=True, digest=package.digest[:12])
+    return package.digest, facts
+
+
+def _keep(
+    context: StepContext,
+    spec: FamilySpec,
+    hyperparameters: dict[str, Any],
+    weights: Path,
+    digest: str,
+    data: list[str],
+) -> None:
     record = WeightsRecord(
-        digest=package.digest,
+        digest=digest,
         sha256=file_digest(weights),
         code=spec.code,
         model=spec.model,
         hyperparameters=hyperparameters,
-        data=data_of(dataset.version, origins),
+        data=data,
     )
     keep_weights(context.store, spec.family, weights, record)
-    context.progress(1, 1, "export", force=True, digest=package.digest[:12])
-    return package.digest, facts
 
 
 def _fresh(folder: Path) -> Path:

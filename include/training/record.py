@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from include.errors import Diverged, UserError
 
 
 @dataclass
@@ -26,3 +30,18 @@ class Record:
 def events_file(scratch: Path) -> Path:
     """Where rank 0 writes metrics as they come."""
     return scratch / "events.jsonl"
+
+
+def wanted(metrics: Mapping[str, float], name: str) -> float:
+    """The metric that decides.
+
+    Raises:
+        UserError: It is not among them.
+        Diverged: It is not a finite number.
+    """
+    if name not in metrics:
+        known = ", ".join(sorted(metrics)) or "(none)"
+        raise UserError(f"validation gives no metric {name!r}; it gives {known}", where="sweep.metric")
+    if not math.isfinite(metrics[name]):
+        raise Diverged(f"{name} is {metrics[name]}", hint="lower the learning rate")
+    return float(metrics[name])

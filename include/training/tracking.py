@@ -53,6 +53,7 @@ class Tracker:
         self._identity = f"{document.fingerprint}/{branch}" if branch else document.fingerprint
         self._events: queue.Queue[_Event | None] = queue.Queue()
         self._status = "FAILED"
+        self._imported = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
     def __enter__(self) -> Tracker:
@@ -63,6 +64,11 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.finish("FINISHED" if kind is None else "FAILED")
+
+    def imported(self) -> None:
+        """Returns when the thread has imported what it needs. A process that is forked during an import has the lock of
+        that module, and nobody who would ever open it."""
+        self._imported.wait(_FINISH_SECONDS)
 
     def metrics(self, event: _Event) -> None:
         """Hands over metrics: `{"step", "at", "metrics": {name: value}}`. Returns at once."""
@@ -82,6 +88,8 @@ class Tracker:
             self._talk()
         except Exception as error:  # whatever ails MLflow must not reach the training; it is logged
             log.warning("MLflow logging failed, training goes on without it: %s", error)
+        finally:
+            self._imported.set()
 
     def _talk(self) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -90,6 +98,7 @@ class Tracker:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(self._url)
+        self._imported.set()
         run, seen = self._open(client)
         client.log_batch(run, params=[Param(name, value) for name, value in self._params.items()])
         if self._adjusted:

@@ -125,22 +125,20 @@ class Work:
 
 _TRAINERS = {
     Framework.LIGHTNING: "include.training.worker:LightningTrainer",
+    Framework.KERAS: "include.training.keras_trainer:KerasTrainer",
+    Framework.SKLEARN: "include.training.sklearn_trainer:SklearnTrainer",
 }
 
 
 def load_trainer(spec: FamilySpec) -> Trainer:
-    """The trainer that the spec chooses.
-
-    Raises:
-        UserError: Its framework is not installed.
-    """
+    """The trainer that the spec chooses."""
     module, _, name = _TRAINERS[spec.trainer.framework].partition(":")
     made: Trainer = getattr(importlib.import_module(module), name)()
     return made
 
 
-def require_methods(family: Family, spec: FamilySpec, *names: str) -> None:
-    """Raises `UserError` where the family's code lacks what the framework trains."""
+def require_methods(family: Family, spec: FamilySpec, *names: str) -> Any:
+    """The family, as one that has these methods. Raises `UserError` where its code lacks what the framework trains."""
     missing = [name for name in names if not hasattr(family, name)]
     if missing:
         raise UserError(
@@ -148,3 +146,4 @@ def require_methods(family: Family, spec: FamilySpec, *names: str) -> None:
             where="trainer.framework",
             hint="choose another framework, or write them (include/families/contract.py)",
         )
+    return family

@@ -10,7 +10,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -51,7 +51,7 @@ class LightningTrainer:
             document.model_copy(update={"spec": spec}), open_store(work.settings.store_url), work.settings
         )
         dataset = open_dataset(work.settings, spec.family, document.inputs["dataset_version"], spec.split.fold)
-        family = _trainable(load_code(spec.code), spec)
+        family: LightningFamily = require_methods(load_code(spec.code), spec, "data_module", "module")
         with process_group(rank):
             seed_all(work.seed)
             module, data = build(family, spec, dataset, work.hyperparameters, work.seed, work.origins)
@@ -88,7 +88,7 @@ class LightningTrainer:
         from include.training.trial import train_trial
 
         return train_trial(
-            _trainable(family, spec),
+            require_methods(family, spec, "data_module", "module"),
             spec,
             dataset,
             hyperparameters,
@@ -99,11 +99,6 @@ class LightningTrainer:
             origins=origins,
             keep=keep,
         )
-
-
-def _trainable(family: Family, spec: FamilySpec) -> LightningFamily:
-    require_methods(family, spec, "data_module", "module")
-    return cast(LightningFamily, family)
 
 
 def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, folder: Path, nodes: int = 1) -> Trainer:

@@ -48,6 +48,8 @@ def small_spec(
 class Steps:
     """Starts steps of the training package and looks at what they left."""
 
+    program = "tests.fakes.training_process"
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store: ObjectStore = open_store(settings.store_url)
@@ -68,7 +70,7 @@ class Steps:
         command = [
             sys.executable,
             "-m",
-            "tests.fakes.training_process",
+            self.program,
             document.step,
             "--run",
             self.store.uri(document.document_key),

@@ -1,1 +1,1 @@
-"""How many bicycles are rented in an hour: only data yet."""
+"""How many bicycles are rented in an hour, told a day before: with scikit-learn, or with Keras by a profile."""

@@ -9,6 +9,8 @@ range: the temperature of -8 to 39 degrees Celsius, what it feels like of -16 to
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -27,6 +29,17 @@ def temperature_celsius(share: float) -> float:
 def feels_like_celsius(share: float) -> float:
     """What the temperature feels like, from a share of its range."""
     return -16.0 + share * 66.0
+
+
+@lru_cache(maxsize=4096)
+def day_of(text: str | None) -> date | None:
+    """The date that is written as 2011-01-31 or 1/31/11; None for anything else."""
+    for form in ("%Y-%m-%d", "%m/%d/%y"):
+        try:
+            return datetime.strptime(text or "", form).date()
+        except ValueError:
+            continue
+    return None
 
 
 SCHEMAS: Mapping[str, pa.Schema] = {
