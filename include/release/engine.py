@@ -16,25 +16,29 @@ from datetime import datetime
 from typing import Any
 
 from include.data.recalls import refuse_recalled
-from include.errors import UserError
 from include.evaluation.gates import Verdict
-from include.lineage.release_events import teller
 from include.release import gateway
 from include.release.bootstrap import bootstrap
-from include.release.decisions import decide
-from include.release.ledger import Entry, Event, Ledger, Route, StaleRoute
-from include.release.observation import observe
+from include.release.ledger import Event, Ledger, Route, StaleRoute
 from include.release.packages import verify_stored
 from include.release.registry import ModelVersion, find_version, sync_aliases
 from include.release.rollback import all_to, first_that_loads, served_fully
-from include.release.rollout import StageInput, StageVerdict
-from include.release.rollout import decide as judge_stage
 from include.release.routing import RoutingTable
-from include.release.state import BEGUN, ENTERED, JUDGED, PROMOTED, ROLLED_BACK, ReleaseError, Rollout, stale
+from include.release.state import (
+    BEGUN,
+    ENTERED,
+    JUDGED,
+    PROMOTED,
+    ROLLED_BACK,
+    ReleaseError,
+    Rollout,
+    find_stage,
+    open_ledger,
+    stale,
+)
 from include.settings import Settings
 from include.spec.models import FamilySpec
-from include.spec.rollout import StageSpec
-from include.steps.fingerprint import code_version, fingerprint
+from include.steps.fingerprint import fingerprint
 from include.store.database import open_database
 
 log = logging.getLogger(__name__)
@@ -56,7 +60,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
         DataError: The data that it was trained on was recalled.
         PackageError: The candidate's package is missing or altered.
     """
-    ledger = _ledger(settings)
+    ledger = open_ledger(settings)
     rollout = f"{model_version}-{fingerprint(family=spec.family, run=run, version=model_version)[:10]}"
     candidate = find_version(open_database(settings.database_url), spec.family, model_version)
     if ledger.entry(spec.family, f"{BEGUN}:{rollout}") is not None:
@@ -100,7 +104,7 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
         StaleRoute: Somebody else changed the traffic since the rollout's last step.
         GatewayError: The gateway did not take over the routing table; the task can be tried again.
     """
-    ledger, wanted = _ledger(settings), _stage(spec, stage)
+    ledger, wanted = open_ledger(settings), find_stage(spec.release, stage, spec.family)
     state = Rollout.read(ledger, spec.family, rollout)
     if (ended := state.ended()) is not None:
         raise ReleaseError(f"rollout {rollout} has ended: {ended}", hint="start a new release of that version")
@@ -120,52 +124,9 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
         "shadow": wanted.shadow,
         "generation": route.generation,
     }
-    _append(state, Event.STAGE_ENTERED, state.key(ENTERED, stage), record, actor, route.at)
+    state.append(Event.STAGE_ENTERED, state.key(ENTERED, stage), record, actor, route.at)
     gateway.wait_for_generation(settings, spec.family, route.generation, table=route.table)
     return {"generation": route.generation, "stage": stage, "entered_at": route.at.isoformat()}
-
-
-def judge(settings: Settings, spec: FamilySpec, rollout: str, stage: str, *, at: datetime) -> _Record:
-    """The verdict on a stage by what the gateway saw so far; final verdicts are recorded once and stay.
-
-    Returns:
-        `verdict`, `wait` (True: not final, ask again later), `why` (sentences), `observed` ({seconds, candidate,
-        champion}).
-
-    Raises:
-        ReleaseError: The stage was not entered.
-    """
-    ledger, wanted = _ledger(settings), _stage(spec, stage)
-    state = Rollout.read(ledger, spec.family, rollout)
-    if (judged := state.entry(JUDGED, stage)) is not None:
-        return _verdict_of(judged)
-    entered = state.entry(ENTERED, stage)
-    if entered is None:
-        raise ReleaseError(f"stage {stage} of rollout {rollout} was not entered", hint="enter it first")
-    route = ledger.route(spec.family)
-    if route is None or not state.is_at(route, stage):
-        return _taken_over(state, wanted, entered, route, at)
-    given = StageInput(
-        stage=wanted,
-        guardrails=spec.release.guardrails,
-        seconds=max(0.0, (at - route.at).total_seconds()),
-        **observe(settings, spec.family, route, wanted, state.judged()),
-    ).model_dump(mode="json")
-    outcome = judge_stage(given)
-    if outcome["wait"]:
-        return {**outcome, "observed": {name: given[name] for name in ("seconds", "candidate", "champion")}}
-    engine = open_database(settings.database_url)
-    decision = decide(engine, spec.family, "stage", given, code_version=code_version(), at=at)
-    record = {
-        **_stage_record(state, wanted, route.generation, given["seconds"]),
-        **given["candidate"],
-        "champion": given["champion"],
-        "paired": given["paired"],
-        "verdict": decision.output["verdict"],
-        "why": decision.output["why"],
-        "decision": decision.id,
-    }
-    return _record_verdict(state, record, at)
 
 
 def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, at: datetime) -> _Record:
@@ -181,7 +142,7 @@ def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, a
         StaleRoute: Somebody else changed the traffic since the last stage.
         GatewayError: The gateway did not take over; the task can be tried again.
     """
-    ledger = _ledger(settings)
+    ledger = open_ledger(settings)
     state = Rollout.read(ledger, spec.family, rollout)
     if state.entry(ROLLED_BACK) is not None:
         raise ReleaseError(f"rollout {rollout} was rolled back", hint="start a new release of that version")
@@ -192,6 +153,8 @@ def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, a
         route = ledger.route(spec.family)
         if route is None or not state.owns(route):
             raise stale(spec.family, route)
+        if not route.table.stage and route.table.champion.version != state.version:
+            raise stale(spec.family, route)  # taken back at this moment; the ledger is about to say so
         if route.table.stage:
             reason = f"rollout of {state.version}: promoted"
             table = all_to(state.candidate, rollout)
@@ -202,7 +165,7 @@ def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, a
             "previous": state.champion.version if state.champion else None,
             "generation": route.generation,
         }
-        _append(state, Event.PROMOTED, state.key(PROMOTED), record, actor, at)
+        state.append(Event.PROMOTED, state.key(PROMOTED), record, actor, at)
     else:
         record = dict(done.record)
     gateway.wait_for_generation(settings, spec.family, record["generation"])
@@ -218,12 +181,12 @@ def roll_back(settings: Settings, spec: FamilySpec, rollout: str, *, reason: str
     Raises:
         GatewayError: Traffic was moved in the ledger, but the gateway did not take it over in time.
     """
-    ledger = _ledger(settings)
+    ledger = open_ledger(settings)
     state = Rollout.read(ledger, spec.family, rollout)
     done = state.entry(ROLLED_BACK)
     if done is None:
         record = {"rollout": rollout, "reason": reason, **_take_back(settings, state, reason, actor, at)}
-        _append(state, Event.ROLLED_BACK, state.key(ROLLED_BACK), record, actor, at)
+        state.append(Event.ROLLED_BACK, state.key(ROLLED_BACK), record, actor, at)
     else:
         record = dict(done.record)
     if record["changed"]:
@@ -299,70 +262,9 @@ def _swap(
     return Route(generation, table, reason, actor, at)
 
 
-def _append(state: Rollout, event: Event, key: str, record: _Record, actor: str, at: datetime) -> None:
-    state.ledger.append(state.family, event, key=key, actor=actor, at=at, model_version=state.version, record=record)
-
-
-def _taken_over(state: Rollout, stage: StageSpec, entered: Entry, route: Route | None, at: datetime) -> _Record:
-    """Somebody else moved the traffic: the stage cannot be judged any more."""
-    seconds = max(0.0, (at - entered.at).total_seconds())
-    record = {
-        **_stage_record(state, stage, entered.record["generation"], seconds),
-        "requests": 0,
-        "errors": 0,
-        "labels": 0,
-        "quality": {},
-        "champion": None,
-        "verdict": StageVerdict.INCONCLUSIVE.value,
-        "why": [stale(state.family, route).message],
-    }
-    return _record_verdict(state, record, at)
-
-
-def _stage_record(state: Rollout, stage: StageSpec, generation: int, seconds: float) -> _Record:
-    return {
-        "rollout": state.id,
-        "stage": stage.name,
-        "traffic": stage.traffic,
-        "shadow": stage.shadow,
-        "generation": generation,
-        "seconds": round(seconds, 3),
-    }
-
-
-def _record_verdict(state: Rollout, record: _Record, at: datetime) -> _Record:
-    """Records the verdict; where another judge was faster, its verdict holds."""
-    _append(state, Event.STAGE_JUDGED, state.key(JUDGED, record["stage"]), record, state.begun.actor, at)
-    judged = state.entry(JUDGED, record["stage"])
-    return _verdict_of(judged) if judged else {}
-
-
-def _verdict_of(judged: Entry) -> _Record:
-    record = judged.record
-    names = ("requests", "errors", "latency_p50_ms", "latency_p95_ms", "labels", "quality")
-    observed = {
-        "seconds": record["seconds"],
-        "candidate": {name: record.get(name) for name in names},
-        "champion": record["champion"],
-    }
-    return {"verdict": record["verdict"], "wait": False, "why": list(record["why"]), "observed": observed}
-
-
 def _shown(state: Rollout, skip: str | None) -> _Record:
     names = ("rollout", "candidate", "champion", "stages")
     return {**{name: state.begun.record[name] for name in names}, "skip": skip}
-
-
-def _stage(spec: FamilySpec, name: str) -> StageSpec:
-    for stage in spec.release.stages:
-        if stage.name == name:
-            return stage
-    known = ", ".join(stage.name for stage in spec.release.stages)
-    raise UserError(f"{spec.family} has no stage {name!r}", where="release.stages", hint=f"known: {known}")
-
-
-def _ledger(settings: Settings) -> Ledger:
-    return Ledger(open_database(settings.database_url), teller(settings))
 
 
 def _sync(settings: Settings, family: str) -> str:

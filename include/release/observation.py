@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from include.release import gateway
+from include.release.budget import Spent, is_live
 from include.release.ledger import Route
 from include.release.rollout import Observed, Quality, pooled
 from include.settings import Settings
@@ -15,18 +16,34 @@ from include.spec.rollout import StageSpec
 def observe(
     settings: Settings, family: str, route: Route, stage: StageSpec, earlier: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """`candidate`, `champion`, `paired` and `unreachable` of a `StageInput`.
+    """`candidate`, `champion`, `paired`, `account` (its `earlier` alone) and `unreachable` of a `StageInput`.
 
     Args:
         route: The routing table of the stage.
         earlier: Records of the stages judged so far in this rollout.
     """
-    before = champion_before(earlier) if route.table.challenger else None
+    records, alone = list(earlier), route.table.challenger is None
+    before = None if alone else champion_before(records)
+    live = [record for record in records if is_live(record, alone=alone)]
     try:
         shown = gateway.stats(settings, family, route.generation)
     except gateway.GatewayError as error:  # it may be restarting; the stage's own time limit ends the waiting
-        return {"unreachable": error.message, "champion": before}
-    return read_stats(shown, stage, before, alone=route.table.challenger is None)
+        spent = sum((Spent.model_validate(record) for record in live), Spent())
+        return {"unreachable": error.message, "champion": before, "account": {"earlier": spent}}
+    spent = sum((_spent_since(settings, family, record, alone=alone) for record in live), Spent())
+    return {**read_stats(shown, stage, before, alone=alone), "account": {"earlier": spent}}
+
+
+def _spent_since(settings: Settings, family: str, record: Mapping[str, Any], *, alone: bool) -> Spent:
+    """What an earlier stage spent: requests also came between its verdict and the next move of the traffic."""
+    judged = Spent.model_validate(record)
+    try:
+        variants = gateway.stats(settings, family, record["generation"])["variants"]
+    except gateway.GatewayError:  # it has no counts of so old a generation any more
+        return judged
+    now = Spent.model_validate(variants.get("champion" if alone else "challenger", {}))
+    counts_on = now.requests >= judged.requests and now.errors >= judged.errors
+    return now if counts_on else judged + now  # restarted since: it counts from 0 again
 
 
 def read_stats(shown: Mapping[str, Any], stage: StageSpec, before: Observed | None, *, alone: bool) -> dict[str, Any]:

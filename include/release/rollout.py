@@ -11,6 +11,8 @@ Three things are checked: errors, latency and labelled quality. Each check passe
 * *quality*: fails when the candidate is surely worse than the champion by more than the tolerated drop. It passes when
   it is surely not, or when the stage's minimum of labels is there and the observed drop is within the tolerance.
 
+A fourth, the error budget of the whole rollout, fails when it is exhausted (see `include.release.budget`).
+
 The stage passes when all checks do and its minima (seconds, requests, labels) are met. When its time is over before
 that, the evidence is not enough: INCONCLUSIVE, and nothing that is INCONCLUSIVE goes on.
 
@@ -36,6 +38,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.release.budget import Account, Spent, balance
 from include.release.experiments.sequential import boundary as mixture
 from include.spec.rollout import GuardrailSpec, StageSpec
 
@@ -96,6 +99,7 @@ class StageInput(BaseModel):
         champion: The champion in the same stage, or (when the candidate has all traffic) in the stages before; None
             where nothing served before.
         paired: Metric -> candidate minus champion on the same requests, from a shadow stage.
+        account: The rollout's error budget before this stage.
         unreachable: Why the gateway could not be asked; empty when it could.
     """
 
@@ -107,6 +111,7 @@ class StageInput(BaseModel):
     candidate: Observed = Observed()
     champion: Observed | None = None
     paired: dict[str, Quality] = {}
+    account: Account = Account()
     unreachable: str = ""
 
 
@@ -123,16 +128,21 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict on a stage, from a stored `StageInput` record.
 
     Returns:
-        `verdict`, `wait` (True: ask again later), `why` (a sentence per check), `checks`.
+        `verdict`, `wait` (True: ask again later), `why` (a sentence per check), `checks`, and `budget` (of
+        `budget.balance`) where the guardrails name one.
     """
     given = StageInput.model_validate(record)
     checks = [_errors(given), _latency(given), _quality(given), _minima(given)]
+    budget = _budget(given)
+    if budget is not None:
+        checks.append(Check("budget", State.FAIL if budget["exhausted"] else State.PASS, budget["why"]))
     verdict, wait = _overall(given, checks)
     return {
         "verdict": verdict.value,
         "wait": wait,
         "why": [check.why for check in sorted(checks, key=lambda check: check.state is State.PASS)],
         "checks": {check.name: check.state.value for check in checks},
+        **({} if budget is None else {"budget": budget}),
     }
 
 
@@ -191,6 +201,11 @@ def _overall(given: StageInput, checks: list[Check]) -> tuple[StageVerdict, bool
     if State.WAIT not in states:
         return StageVerdict.PASS, False
     return StageVerdict.INCONCLUSIVE, given.seconds < given.stage.max_seconds
+
+
+def _budget(given: StageInput) -> dict[str, Any] | None:
+    share, seen = given.guardrails.error_budget, given.candidate
+    return None if share is None else balance(share, given.account, Spent(requests=seen.requests, errors=seen.errors))
 
 
 def _errors(given: StageInput) -> Check:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from include.errors import WindtunnelError
-from include.release.ledger import Entry, Ledger, Route, StaleRoute
+from include.errors import UserError, WindtunnelError
+from include.lineage.release_events import teller
+from include.release.ledger import Entry, Event, Ledger, Route, StaleRoute
 from include.release.rollout import StageVerdict
 from include.release.routing import Role, RoutingTable, Variant
-from include.spec.rollout import StageSpec
+from include.settings import Settings
+from include.spec.rollout import ReleaseSpec, StageSpec
+from include.store.database import open_database
 
 #: Keys of ledger entries; each of them can be there once per rollout (and stage).
 BEGUN, ENTERED, JUDGED = "begun", "entered", "judged"
@@ -69,6 +73,10 @@ class Rollout:
         """The `event_key` of that entry."""
         return f"{what}:{self.id}" if stage is None else f"{what}:{self.id}:{stage}"
 
+    def append(self, event: Event, key: str, record: Mapping[str, Any], actor: str, at: datetime) -> None:
+        """Adds an entry about this rollout, unless its key is there."""
+        self.ledger.append(self.family, event, key=key, actor=actor, at=at, model_version=self.version, record=record)
+
     def ended(self) -> str | None:
         """How the rollout ended, in words; None while it has not."""
         for what in _ENDS:
@@ -122,6 +130,20 @@ class Rollout:
             stage=stage.name,
             rollout=self.id,
         )
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger, whose new entries are told to lineage."""
+    return Ledger(open_database(settings.database_url), teller(settings))
+
+
+def find_stage(release: ReleaseSpec, name: str, family: str) -> StageSpec:
+    """The stage `name` of the spec. Raises `UserError` where there is none."""
+    for stage in release.stages:
+        if stage.name == name:
+            return stage
+    known = ", ".join(stage.name for stage in release.stages)
+    raise UserError(f"{family} has no stage {name!r}", where="release.stages", hint=f"known: {known}")
 
 
 def stale(family: str, route: Route | None) -> StaleRoute:

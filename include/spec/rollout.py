@@ -18,6 +18,8 @@ class GuardrailSpec(SpecModel):
         latency_floor_ms: A candidate whose p95 is at or under this is fast enough, whatever the ratio.
         quality_metric: Labelled feedback metric (share of answers marked right).
         max_quality_drop: Tolerated drop of that share against the champion's.
+        error_budget: Share of the candidate's live requests that may fail in the whole rollout, all stages together.
+            More, and the candidate comes down whatever the single stage says. None: stages are judged alone.
     """
 
     max_error_rate: Fraction = 0.01
@@ -25,6 +27,7 @@ class GuardrailSpec(SpecModel):
     latency_floor_ms: Annotated[float, Field(ge=0)] = 100.0
     quality_metric: Name = "hit_at_10"
     max_quality_drop: Fraction = 0.05
+    error_budget: Fraction | None = None
 
 
 class StageSpec(SpecModel):

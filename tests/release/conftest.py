@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from include.release import bootstrap, candidate, engine, gateway, registry, rollback
+from include.release import bootstrap, candidate, engine, gateway, judging, registry, rollback
 from include.release.ledger import Ledger
 from include.release.registry import ModelVersion
 from include.settings import Settings
@@ -56,8 +56,9 @@ class FakeMlflow:
 
 @dataclass
 class FakeGateway:
-    """Says of every generation what a test set; by default everything is fine and plenty."""
+    """Says of every generation what a test set, or of one by its number; by default everything is fine and plenty."""
 
+    of: dict[int, dict[str, Any]] = field(default_factory=dict)
     waited: list[int] = field(default_factory=list)
     shown: dict[str, Any] = field(default_factory=dict)
     away: str = ""
@@ -66,7 +67,8 @@ class FakeGateway:
     def stats(self, settings: Settings, family: str, generation: int) -> dict[str, Any]:
         if self.away:
             raise gateway.GatewayError(self.away)
-        return {"generation": generation, "variants": {"champion": variant(), "challenger": variant()}, **self.shown}
+        usual = {"generation": generation, "variants": {"champion": variant(), "challenger": variant()}}
+        return {**usual, **self.shown, **self.of.get(generation, {})}
 
     def wait_for_generation(self, settings: Settings, family: str, generation: int, **_: Any) -> float:
         if self.stuck:
@@ -160,7 +162,7 @@ class Tunnel:
         return engine.enter_stage(self.settings, self.spec, rollout, stage, actor="me", at=self.now)
 
     def judge(self, rollout: str, stage: str) -> dict[str, Any]:
-        return engine.judge(self.settings, self.spec, rollout, stage, at=self.now)
+        return judging.judge(self.settings, self.spec, rollout, stage, at=self.now)
 
     def promote(self, rollout: str) -> dict[str, Any]:
         return engine.promote(self.settings, self.spec, rollout, actor="me", at=self.now)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from include.release import candidate, engine, registry
+from include.release import candidate, engine, judging, registry
 from include.release.ledger import Event, Ledger
 from include.release.rollback import revert
 from include.settings import PROJECT_ROOT, Settings
@@ -141,7 +141,7 @@ def fly(settings: Settings, version: str) -> str:
     rollout = begun["rollout"]
     for stage in begun["stages"]:
         engine.enter_stage(settings, spec(), rollout, stage, actor="test", at=now())
-        while (found := engine.judge(settings, spec(), rollout, stage, at=now()))["wait"]:
+        while (found := judging.judge(settings, spec(), rollout, stage, at=now()))["wait"]:
             time.sleep(0.2)
         if found["verdict"] != "PASS":
             engine.roll_back(settings, spec(), rollout, reason=found["why"][0], actor="test", at=now())

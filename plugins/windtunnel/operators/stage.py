@@ -48,14 +48,14 @@ class StageTrigger(BaseTrigger):
         return ("plugins.windtunnel.operators.stage.StageTrigger", arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from include.release import engine
+        from include.release.judging import judge
 
         settings = Settings.from_env()
         spec = load_family(self.family, self.profile)
         while True:
             try:
                 now = datetime.now(UTC)
-                decision = await asyncio.to_thread(engine.judge, settings, spec, self.rollout, self.stage, at=now)
+                decision = await asyncio.to_thread(judge, settings, spec, self.rollout, self.stage, at=now)
             except WindtunnelError as error:
                 # The gateway or the database may be away for a moment; the stage's own time limit ends the waiting.
                 self.log.warning("stage %s: %s", self.stage, error)
