@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from include.cli.experiment_arguments import add_experiment
 from include.cli.output import Output
+from include.cli.rollout import add_rollout
 from include.errors import FINAL_KINDS, WindtunnelError
 
 EXIT_OK, EXIT_FAILED, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lineage(add)
     _add_records(commands, common, family)
     add_experiment(commands, common)
+    add_rollout(commands, common, family)
     return parser
 
 

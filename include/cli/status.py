@@ -53,13 +53,15 @@ def stack_record(settings: Settings) -> dict[str, Any]:
 
 
 def family_record(settings: Settings, family: str) -> dict[str, Any]:
-    """What serves by the ledger, what the gateway has loaded, and the last event of a release."""
+    """What serves by the ledger, what the gateway has loaded, the rollout under way and the last event of a release."""
     from include.release.ledger import Ledger
+    from include.release.steering import standing
     from include.store.database import open_database
 
     ledger = Ledger(open_database(settings.database_url))
     route, last = ledger.route(family), ledger.entries(family, _OUTCOMES, limit=1)
     record: dict[str, Any] = {"route": None, "last": None, "gateway": _loaded(settings, family)}
+    record["rollout"] = standing(settings, family)
     if route:
         table = route.table.model_dump(mode="json")
         record["route"] = {"generation": route.generation, **table, "reason": route.reason, "since": route.at}
@@ -93,6 +95,25 @@ def _show_families(families: dict[str, Any], out: Output) -> None:
     rows = [row for family, record in families.items() for row in _family_rows(family, record)]
     out.line()
     out.table(["family", "version", "role", "traffic", "stage", "last"], rows, empty="there is no family")
+    for family, record in families.items():
+        for line in _rollout_lines(family, record["rollout"]):
+            out.line(line)
+
+
+def _rollout_lines(family: str, rollout: dict[str, Any] | None) -> list[str]:
+    """What people said about the rollout under way, and what is left of its error budget."""
+    if rollout is None:
+        return []
+    said = [f"waved on from {stage}" + _by(word) for stage, word in rollout["waved_on"].items()]
+    if rollout["paused"]:
+        said.append("PAUSED" + _by(rollout["paused"]))
+    if rollout["budget"]:
+        said.append(rollout["budget"]["why"])
+    return [f"{family} {rollout['version']}: {sentence}" for sentence in said]
+
+
+def _by(word: dict[str, Any]) -> str:
+    return f" by {word['actor']} since {word['at'][:16].replace('T', ' ')}: {word['reason']}"
 
 
 def _family_rows(family: str, record: dict[str, Any]) -> list[tuple[Any, ...]]:

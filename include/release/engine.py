@@ -19,6 +19,8 @@ from include.data.recalls import refuse_recalled
 from include.evaluation.gates import Verdict
 from include.release import gateway
 from include.release.bootstrap import bootstrap
+from include.release.budget import is_live
+from include.release.control import Said
 from include.release.ledger import Event, Ledger, Route, StaleRoute
 from include.release.packages import verify_stored
 from include.release.registry import ModelVersion, find_version, sync_aliases
@@ -70,6 +72,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
     stages = [stage.name for stage in spec.release.stages]
     identity = {"version": candidate.version, "digest": candidate.digest}
     record: _Record = {"rollout": rollout, "run": run, "candidate": identity, "champion": None, "stages": stages}
+    record["plan"] = spec.release.model_dump(mode="json")
     skip = _why_not(ledger, candidate)
     if skip is not None:
         return {**record, "skip": skip}
@@ -96,10 +99,11 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
     """Moves the traffic of a stage, once, and waits until the gateway serves it.
 
     Returns:
-        `generation`, `stage`, `entered_at` (when traffic moved, ISO 8601).
+        `generation`, `stage`, `entered_at` (when traffic moved, ISO 8601); or `held` (why) alone, where the rollout is
+        paused and nothing was moved.
 
     Raises:
-        ReleaseError: An earlier stage was not passed, or the rollout has ended.
+        ReleaseError: An earlier stage was not passed, the rollout has ended, or nobody approved of live traffic.
         DataError: The data that the candidate was trained on was recalled meanwhile.
         StaleRoute: Somebody else changed the traffic since the rollout's last step.
         GatewayError: The gateway did not take over the routing table; the task can be tried again.
@@ -110,13 +114,22 @@ def enter_stage(settings: Settings, spec: FamilySpec, rollout: str, stage: str, 
         raise ReleaseError(f"rollout {rollout} has ended: {ended}", hint="start a new release of that version")
     state.check_passed(before=stage)
     _refuse_recalled(settings, state)
+    if spec.release.approval and is_live(wanted.model_dump(), alone=state.champion is None):
+        state.check_approved()
     entered = state.entry(ENTERED, stage)
-    if entered is not None and state.entry(JUDGED, stage) is not None:  # done; traffic may be at a later stage by now
+    if state.entry(JUDGED, stage) is not None:  # done; traffic may be at a later stage by now
+        if entered is None:
+            return {"held": "the candidate was judged while a pause held this stage"}
         return {"generation": entered.record["generation"], "stage": stage, "entered_at": entered.at.isoformat()}
+    if (held := _begin_stage(state, stage, actor, at)) is not None:
+        return {"held": held}
     route = ledger.route(spec.family)
     if route is None or not state.is_at(route, stage):
         reason = f"rollout of {state.version}: stage {stage}"
         route = _swap(ledger, spec.family, state.replaceable(route), state.table(wanted), reason, actor, at)
+        if (ended := state.ended()) is not None:  # at this very moment; one of the two sees the other
+            take_down(settings, spec.family, rollout, reason=ended, actor=actor, at=at)
+            raise ReleaseError(f"rollout {rollout} has ended: {ended}", hint="start a new release of that version")
     record = {
         "rollout": rollout,
         "stage": stage,
@@ -173,7 +186,12 @@ def promote(settings: Settings, spec: FamilySpec, rollout: str, *, actor: str, a
 
 
 def roll_back(settings: Settings, spec: FamilySpec, rollout: str, *, reason: str, actor: str, at: datetime) -> _Record:
-    """Takes the candidate's traffic away, once, whatever the rollout had reached.
+    """Takes the candidate's traffic away, once, whatever the rollout had reached. See `take_down`."""
+    return take_down(settings, spec.family, rollout, reason=reason, actor=actor, at=at)
+
+
+def take_down(settings: Settings, family: str, rollout: str, *, reason: str, actor: str, at: datetime) -> _Record:
+    """Ends a rollout and takes its candidate's traffic away; needs no spec.
 
     Returns:
         `changed` (whether traffic moved), `to` (version that serves now, or None), `generation`, `reason`, `note`.
@@ -181,17 +199,34 @@ def roll_back(settings: Settings, spec: FamilySpec, rollout: str, *, reason: str
     Raises:
         GatewayError: Traffic was moved in the ledger, but the gateway did not take it over in time.
     """
-    ledger = open_ledger(settings)
-    state = Rollout.read(ledger, spec.family, rollout)
+    state = Rollout.read(open_ledger(settings), family, rollout)
     done = state.entry(ROLLED_BACK)
     if done is None:
         record = {"rollout": rollout, "reason": reason, **_take_back(settings, state, reason, actor, at)}
         state.append(Event.ROLLED_BACK, state.key(ROLLED_BACK), record, actor, at)
-    else:
-        record = dict(done.record)
+        done = state.entry(ROLLED_BACK)
+    record = dict(done.record) if done else {}
+    route = state.ledger.route(family)
+    if route is not None and state.owns(route) and route.table.stage:  # a stage was entered at this very moment
+        record.update(_take_back(settings, state, record["reason"], actor, at))
     if record["changed"]:
-        gateway.wait_for_generation(settings, spec.family, record["generation"])
-    return {**record, "registry": _sync(settings, spec.family)}
+        gateway.wait_for_generation(settings, family, record["generation"])
+    return {**record, "registry": _sync(settings, family)}
+
+
+def _begin_stage(state: Rollout, stage: str, actor: str, at: datetime) -> str | None:
+    """Takes the stage's place in what was said; why it is held where a pause came before, else None."""
+    for _ in range(_SWAP_TRIES):
+        control = state.control()
+        if stage in control.begun:
+            return None
+        if control.paused is not None:
+            return f"paused by {control.paused.actor}: {control.paused.reason}"
+        if state.say(control, Said.BEGUN, f"stage {stage}", actor, at, stages=[stage]):
+            return None
+    raise ReleaseError(
+        f"rollout {state.id} is being paused and resumed all the time", hint="the task can be tried again"
+    )
 
 
 def _take_back(settings: Settings, state: Rollout, reason: str, actor: str, at: datetime) -> _Record:

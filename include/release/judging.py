@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from include.release.budget import is_live, planned_requests
+from include.release.control import PROMOTION, Control, Said
 from include.release.decisions import decide
 from include.release.ledger import Entry, Event, Route
 from include.release.observation import observe
@@ -41,20 +42,60 @@ def judge(settings: Settings, spec: FamilySpec, rollout: str, stage: str, *, at:
     route = ledger.route(spec.family)
     if route is None or not state.is_at(route, stage):
         return _taken_over(state, wanted, entered, route, at)
-    given = stage_input(settings, spec.release, state, wanted, route, at)
+    control = state.control()
+    given = stage_input(settings, spec.release, state, wanted, route, at, control)
     outcome = judge_stage(given)
+    passed = outcome["verdict"] == StageVerdict.PASS.value
+    if passed and stage == state.stages[-1] and not _begin_promotion(state, control, at):
+        outcome = {**outcome, "verdict": StageVerdict.INCONCLUSIVE.value, "wait": True}  # look at what was said first
     if outcome["wait"]:
         observed = {name: given[name] for name in ("seconds", "candidate", "champion")}
         return {"budget": None, **outcome, "observed": observed}
     return _final(settings, state, wanted, route.generation, given, at)
 
 
+def judge_held(settings: Settings, spec: FamilySpec, rollout: str, stage: str, *, at: datetime) -> _Record:
+    """What becomes of `stage` while a pause keeps it from beginning; the stage before goes on being watched.
+
+    Returns:
+        As `judge`; the verdict FAIL where the candidate does badly in the stage before. `again` (True) where `stage` is
+        to be entered now, or the rollout has ended.
+    """
+    ledger, wanted = open_ledger(settings), find_stage(spec.release, stage, spec.family)
+    state = Rollout.read(ledger, spec.family, rollout)
+    if (judged := state.entry(JUDGED, stage)) is not None:
+        return _verdict_of(judged)
+    control, route = state.control(), ledger.route(spec.family)
+    paused = control.paused
+    if paused is None or state.ended() is not None:
+        return {"verdict": StageVerdict.INCONCLUSIVE.value, "wait": False, "again": True, "why": []}
+    held = {
+        "verdict": StageVerdict.INCONCLUSIVE.value,
+        "wait": True,
+        "why": [f"paused by {paused.actor}: {paused.reason}"],
+    }
+    if route is None or not state.owns(route) or not route.table.stage:
+        return held
+    here = find_stage(spec.release, route.table.stage, spec.family)
+    given = stage_input(settings, spec.release, state, here, route, at, control)
+    if judge_stage(given)["verdict"] != StageVerdict.FAIL.value:
+        return held
+    return _final(settings, state, wanted, route.generation, given, at)
+
+
 def stage_input(
-    settings: Settings, release: ReleaseSpec, state: Rollout, stage: StageSpec, route: Route, at: datetime
+    settings: Settings,
+    release: ReleaseSpec,
+    state: Rollout,
+    stage: StageSpec,
+    route: Route,
+    at: datetime,
+    control: Control,
 ) -> _Record:
-    """The `StageInput` of a stage whose traffic `route` is."""
+    """The `StageInput` of a stage whose traffic `route` is, and about which people said `control`."""
     alone = state.champion is None
-    seen = observe(settings, state.family, route, stage, state.judged())
+    earlier = [record for record in state.judged() if record["stage"] != stage.name]
+    seen = observe(settings, state.family, route, stage, earlier)
     account = {
         **seen.pop("account"),
         "planned": planned_requests(release.stages, alone=alone),
@@ -65,6 +106,9 @@ def stage_input(
         guardrails=release.guardrails,
         seconds=max(0.0, (at - route.at).total_seconds()),
         account=account,
+        paused=control.paused,
+        paused_seconds=control.paused_seconds(route.at, at),
+        waved_on=control.waved.get(stage.name),
         **seen,
     ).model_dump(mode="json")
 
@@ -83,9 +127,17 @@ def _final(
         "verdict": decision.output["verdict"],
         "why": decision.output["why"],
         "budget": decision.output.get("budget"),
+        "by": decision.output.get("by"),
         "decision": decision.id,
     }
     return _record_verdict(state, record, at)
+
+
+def _begin_promotion(state: Rollout, control: Control, at: datetime) -> bool:
+    """The last stage is passed: no pause comes before the promotion any more. False where somebody spoke just now."""
+    if PROMOTION in control.begun:
+        return True
+    return state.say(control, Said.BEGUN, "every stage was passed", state.begun.actor, at, stages=[PROMOTION])
 
 
 def _taken_over(state: Rollout, stage: StageSpec, entered: Entry, route: Route | None, at: datetime) -> _Record:

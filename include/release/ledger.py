@@ -39,6 +39,12 @@ class Event(str, Enum):
     ROLLOUT_BEGUN = "rollout_begun"
     STAGE_ENTERED = "stage_entered"
     STAGE_JUDGED = "stage_judged"
+    STAGE_BEGUN = "stage_begun"  # its traffic may move; no pause comes before it any more
+    PAUSED = "paused"  # a rollout, by a person; as the four that follow
+    RESUMED = "resumed"
+    WAVED_ON = "waved_on"
+    APPROVED = "approved"
+    REJECTED = "rejected"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     EXPERIMENT_DECLARED = "experiment_declared"
@@ -124,6 +130,15 @@ class Ledger:
         if events is not None:
             query = query.where(table.c.event.in_([event.value for event in events]))
         return [_entry(row) for row in self._rows(query)]
+
+    def series(self, family: str, prefix: str) -> list[Entry]:
+        """The entries whose keys begin with `prefix`, the oldest first."""
+        table = schema.ledger
+        begins = table.c.event_key.startswith(prefix, autoescape=True)
+        return [
+            _entry(row)
+            for row in self._rows(select(table).where(table.c.family == family, begins).order_by(table.c.id))
+        ]
 
     def route(self, family: str, generation: int | None = None) -> Route | None:
         """The routing table that holds (or the given generation of it); None before anything served."""

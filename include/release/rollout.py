@@ -14,7 +14,9 @@ Three things are checked: errors, latency and labelled quality. Each check passe
 A fourth, the error budget of the whole rollout, fails when it is exhausted (see `include.release.budget`).
 
 The stage passes when all checks do and its minima (seconds, requests, labels) are met. When its time is over before
-that, the evidence is not enough: INCONCLUSIVE, and nothing that is INCONCLUSIVE goes on.
+that, the evidence is not enough: INCONCLUSIVE, and nothing that is INCONCLUSIVE goes on. While a person has it paused
+its time stands still, and it can fail but not pass. A person may also end the wait for evidence: then it passes unless
+a check fails, and its record says who did it.
 
 "Surely" means by an interval that holds at all looks together. The question is asked every second, and an ordinary 95%
 interval that is looked at often enough ends up excluding the truth. So the usual 1.96 is replaced by the boundary of
@@ -39,6 +41,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.release.budget import Account, Spent, balance
+from include.release.control import Word
 from include.release.experiments.sequential import boundary as mixture
 from include.spec.rollout import GuardrailSpec, StageSpec
 
@@ -100,6 +103,9 @@ class StageInput(BaseModel):
             where nothing served before.
         paired: Metric -> candidate minus champion on the same requests, from a shadow stage.
         account: The rollout's error budget before this stage.
+        paused: Who paused the rollout; None while it runs.
+        paused_seconds: For how long of `seconds` it was paused; the stage's time stands still then.
+        waved_on: Who ended the wait for evidence; None where nobody did.
         unreachable: Why the gateway could not be asked; empty when it could.
     """
 
@@ -112,7 +118,15 @@ class StageInput(BaseModel):
     champion: Observed | None = None
     paired: dict[str, Quality] = {}
     account: Account = Account()
+    paused: Word | None = None
+    paused_seconds: float = Field(default=0.0, ge=0)
+    waved_on: Word | None = None
     unreachable: str = ""
+
+    @property
+    def running(self) -> float:
+        """Seconds in which the stage was not paused."""
+        return max(0.0, self.seconds - self.paused_seconds)
 
 
 @dataclass(frozen=True)
@@ -128,8 +142,8 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict on a stage, from a stored `StageInput` record.
 
     Returns:
-        `verdict`, `wait` (True: ask again later), `why` (a sentence per check), `checks`, and `budget` (of
-        `budget.balance`) where the guardrails name one.
+        `verdict`, `wait` (True: ask again later), `why` (a sentence per check), `checks`, `budget` (of
+        `budget.balance`) where the guardrails name one, and `by` (`Word`) where a person ended the wait.
     """
     given = StageInput.model_validate(record)
     checks = [_errors(given), _latency(given), _quality(given), _minima(given)]
@@ -137,12 +151,14 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     if budget is not None:
         checks.append(Check("budget", State.FAIL if budget["exhausted"] else State.PASS, budget["why"]))
     verdict, wait = _overall(given, checks)
+    by = given.waved_on if verdict is StageVerdict.PASS else None
     return {
         "verdict": verdict.value,
         "wait": wait,
-        "why": [check.why for check in sorted(checks, key=lambda check: check.state is State.PASS)],
+        "why": _said(given, by) + [check.why for check in sorted(checks, key=lambda check: check.state is State.PASS)],
         "checks": {check.name: check.state.value for check in checks},
         **({} if budget is None else {"budget": budget}),
+        **({} if by is None else {"by": by.model_dump(mode="json")}),
     }
 
 
@@ -198,9 +214,18 @@ def _overall(given: StageInput, checks: list[Check]) -> tuple[StageVerdict, bool
     states = {check.state for check in checks}
     if State.FAIL in states:
         return StageVerdict.FAIL, False
-    if State.WAIT not in states:
+    if given.paused is not None:
+        return StageVerdict.INCONCLUSIVE, True
+    if State.WAIT not in states or (given.waved_on is not None and not given.unreachable):
         return StageVerdict.PASS, False
-    return StageVerdict.INCONCLUSIVE, given.seconds < given.stage.max_seconds
+    return StageVerdict.INCONCLUSIVE, given.running < given.stage.max_seconds
+
+
+def _said(given: StageInput, by: Word | None) -> list[str]:
+    """What people did about this stage, in sentences."""
+    if by is not None:
+        return [f"moved on by {by.actor}: {by.reason}"]
+    return [f"paused by {given.paused.actor}: {given.paused.reason}"] if given.paused else []
 
 
 def _budget(given: StageInput) -> dict[str, Any] | None:
@@ -237,7 +262,7 @@ def _latency(given: StageInput) -> Check:
     else:
         comparable = given.champion.requests >= _FEW_REQUESTS
     hopeless = comparable and p50 > limit and seen.requests >= _FEW_REQUESTS
-    time_over = given.seconds >= given.stage.max_seconds
+    time_over = given.paused is None and given.running >= given.stage.max_seconds
     enough = seen.requests >= given.stage.min_requests
     return Check("latency", State.FAIL if hopeless or (time_over and enough) else State.WAIT, text)
 
@@ -276,7 +301,7 @@ def _minima(given: StageInput) -> Check:
     stage, metric = given.stage, given.guardrails.quality_metric
     labels = given.candidate.quality[metric].n if metric in given.candidate.quality else 0
     counts = [
-        (given.seconds, stage.min_seconds, "seconds"),
+        (given.running, stage.min_seconds, "seconds"),
         (given.candidate.requests, stage.min_requests, "requests"),
         (labels, stage.min_labels, f"{metric} labels"),
     ]
@@ -285,7 +310,7 @@ def _minima(given: StageInput) -> Check:
         return Check("minima", State.WAIT, f"evidence: the gateway cannot be asked: {given.unreachable}")
     if not missing:
         return Check("minima", State.PASS, f"evidence: {given.candidate.requests} requests, {labels} labels")
-    over = f"; the stage's {stage.max_seconds:g} s are over" if given.seconds >= stage.max_seconds else ""
+    over = f"; the stage's {stage.max_seconds:g} s are over" if given.running >= stage.max_seconds else ""
     return Check("minima", State.WAIT, f"evidence: {', '.join(missing)}{over}")
 
 

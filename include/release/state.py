@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from include.errors import UserError, WindtunnelError
 from include.lineage.release_events import teller
+from include.release.control import Control, Line, Said, Word, fold
 from include.release.ledger import Entry, Event, Ledger, Route, StaleRoute
 from include.release.rollout import StageVerdict
 from include.release.routing import Role, RoutingTable, Variant
@@ -17,8 +18,8 @@ from include.spec.rollout import ReleaseSpec, StageSpec
 from include.store.database import open_database
 
 #: Keys of ledger entries; each of them can be there once per rollout (and stage).
-BEGUN, ENTERED, JUDGED = "begun", "entered", "judged"
-PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
+BEGUN, ENTERED, JUDGED, CONTROL = "begun", "entered", "judged", "control"
+PROMOTED, ROLLED_BACK, APPROVAL = "promoted", "rolled_back", "approval"
 _ENDS = (PROMOTED, ROLLED_BACK)
 
 
@@ -33,6 +34,20 @@ class Rollout:
     ledger: Ledger
     family: str
     begun: Entry
+
+    @classmethod
+    def under_way(cls, ledger: Ledger, family: str) -> Rollout | None:
+        """The rollout that has traffic, or the newest that has begun and not ended; None where there is none."""
+        route = ledger.route(family)
+        if route is not None and route.table.stage:
+            begun_with = ledger.entry(family, f"{BEGUN}:{route.table.rollout}")  # None: an experiment has the traffic
+            return cls(ledger, family, begun_with) if begun_with else None
+        for begun in ledger.entries(family, frozenset({Event.ROLLOUT_BEGUN}), limit=1):
+            state = cls(ledger, family, begun)
+            generation = route.generation if route else 0
+            untouched = state.owns(route) or generation == begun.record["generation"]
+            return state if untouched and state.ended() is None else None
+        return None
 
     @classmethod
     def read(cls, ledger: Ledger, family: str, rollout: str) -> Rollout:
@@ -62,6 +77,11 @@ class Rollout:
         return Variant(role=Role.CHAMPION, **found) if found else None
 
     @property
+    def plan(self) -> ReleaseSpec:
+        """Stages and guardrails as they were when the rollout began."""
+        return ReleaseSpec.model_validate(self.begun.record["plan"])
+
+    @property
     def stages(self) -> list[str]:
         return list(self.begun.record["stages"])
 
@@ -76,6 +96,28 @@ class Rollout:
     def append(self, event: Event, key: str, record: Mapping[str, Any], actor: str, at: datetime) -> None:
         """Adds an entry about this rollout, unless its key is there."""
         self.ledger.append(self.family, event, key=key, actor=actor, at=at, model_version=self.version, record=record)
+
+    def control(self) -> Control:
+        """What people said so far, and what holds by it."""
+        entries = self.ledger.series(self.family, f"{CONTROL}:{self.id}:")
+        return fold(
+            Line(
+                Said(entry.event.value),
+                Word(actor=entry.actor, reason=entry.record["reason"], at=entry.at),
+                tuple(entry.record.get("stages", ())),
+            )
+            for entry in entries
+        )
+
+    def say(
+        self, after: Control, said: Said, reason: str, actor: str, at: datetime, *, stages: Sequence[str] = ()
+    ) -> bool:
+        """Adds a word to the sequence. False where somebody else spoke since `after` was read."""
+        record = {"rollout": self.id, "reason": reason, "stages": list(stages)}
+        key = self.key(CONTROL, f"{after.number + 1:06d}")
+        return self.ledger.append(
+            self.family, Event(said.value), key=key, actor=actor, at=at, model_version=self.version, record=record
+        )
 
     def ended(self) -> str | None:
         """How the rollout ended, in words; None while it has not."""
@@ -103,6 +145,16 @@ class Rollout:
                     hint="the rollout cannot go on; take it back",
                 )
 
+    def check_approved(self) -> None:
+        """Raises `ReleaseError` unless a person approved of this candidate."""
+        entry = self.entry(APPROVAL)
+        if entry is None or entry.event is not Event.APPROVED:
+            said = f"{entry.actor} rejected it: {entry.record['reason']}" if entry else "nobody was asked yet"
+            raise ReleaseError(
+                f"rollout {self.id} may not take live traffic without a person's approval ({said})",
+                hint="answer the release's `approve` task under Required actions",
+            )
+
     def owns(self, route: Route | None) -> bool:
         """Whether the traffic is as this rollout left it."""
         return route is not None and route.table.rollout == self.id
@@ -114,7 +166,8 @@ class Rollout:
     def replaceable(self, route: Route | None) -> int:
         """The generation that this rollout may replace: its own, or the one it began on. Raises `StaleRoute`."""
         generation = route.generation if route else 0
-        if not self.owns(route) and generation != self.begun.record["generation"]:
+        over = route is not None and self.owns(route) and not route.table.stage  # taken back, or promoted
+        if over or (not self.owns(route) and generation != self.begun.record["generation"]):
             raise stale(self.family, route)
         return generation
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from include.errors import WindtunnelError
+from include.release import steering
 from include.release.ledger import Event, Route
 from include.release.rollback import revert
 from include.settings import Settings
@@ -88,6 +89,13 @@ class Releases(RuleBasedStateMachine):
     @rule(number=numbers)
     def roll_back(self, number: int) -> None:
         self._call(number, self.tunnel.roll_back)
+
+    @rule(what=st.sampled_from(["pause", "resume", "promote", "abort"]))
+    def steer(self, what: str) -> None:
+        named = {"full": True} if what == "promote" else {}
+        with suppress(WindtunnelError):
+            say = getattr(steering, what)
+            say(self.tunnel.settings, "tiny", reason="by hand", actor="you", at=self.tunnel.now, **named)
 
     @rule()
     def revert(self) -> None:

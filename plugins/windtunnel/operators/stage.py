@@ -24,13 +24,24 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _GRACE = timedelta(minutes=10)
+#: A paused stage outlives its time limit: after this the task defers anew, so that Airflow's limit stays short.
+_LOOK = timedelta(minutes=10)
 
 
 class StageTrigger(BaseTrigger):
-    """Asks the release engine about the stage until it has a verdict."""
+    """Asks the release engine about the stage until it has a verdict.
 
-    def __init__(self, family: str, profile: str, rollout: str, stage: str, poll_seconds: float) -> None:
+    Args:
+        until: When to say `again` in any case, ISO 8601.
+        held: A pause keeps the stage from beginning; says `again` when it may.
+    """
+
+    def __init__(
+        self, family: str, profile: str, rollout: str, stage: str, poll_seconds: float, until: str, held: bool = False
+    ) -> None:
         super().__init__()
+        self.until = until
+        self.held = held
         self.family = family
         self.profile = profile
         self.rollout = rollout
@@ -44,18 +55,21 @@ class StageTrigger(BaseTrigger):
             "rollout": self.rollout,
             "stage": self.stage,
             "poll_seconds": self.poll_seconds,
+            "until": self.until,
+            "held": self.held,
         }
         return ("plugins.windtunnel.operators.stage.StageTrigger", arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        from include.release.judging import judge
+        from include.release.judging import judge, judge_held
 
         settings = Settings.from_env()
         spec = load_family(self.family, self.profile)
+        look, until = judge_held if self.held else judge, datetime.fromisoformat(self.until)
         while True:
             try:
                 now = datetime.now(UTC)
-                decision = await asyncio.to_thread(judge, settings, spec, self.rollout, self.stage, at=now)
+                decision = await asyncio.to_thread(look, settings, spec, self.rollout, self.stage, at=now)
             except WindtunnelError as error:
                 # The gateway or the database may be away for a moment; the stage's own time limit ends the waiting.
                 self.log.warning("stage %s: %s", self.stage, error)
@@ -63,6 +77,9 @@ class StageTrigger(BaseTrigger):
                 if not decision["wait"]:
                     yield TriggerEvent(decision)
                     return
+            if datetime.now(UTC) >= until:
+                yield TriggerEvent({"again": True})
+                return
             await asyncio.sleep(self.poll_seconds)
 
 
@@ -94,20 +111,35 @@ class StageOperator(BaseOperator):
         entered = engine.enter_stage(
             settings, spec, self.rollout["rollout"], self.stage, actor=run_actor(context), at=now
         )
-        self.log.info(
-            "stage %s: generation %s holds since %s", self.stage, entered["generation"], entered["entered_at"]
-        )
+        held = entered.get("held")
+        if held:
+            self.log.info("stage %s does not begin: %s", self.stage, held)
+        else:
+            self.log.info(
+                "stage %s: generation %s holds since %s", self.stage, entered["generation"], entered["entered_at"]
+            )
         poll = min(5.0, max(0.5, stage.min_seconds / 10))
+        patience = timedelta(seconds=stage.max_seconds) + _LOOK
         self.defer(
-            trigger=StageTrigger(self.family, profile, self.rollout["rollout"], self.stage, poll),
+            trigger=StageTrigger(
+                self.family,
+                profile,
+                self.rollout["rollout"],
+                self.stage,
+                poll,
+                until=(now + patience).isoformat(),
+                held=bool(held),
+            ),
             method_name="conclude",
-            timeout=timedelta(seconds=stage.max_seconds) + _GRACE,
+            timeout=patience + _GRACE,
         )
 
     def conclude(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """The stage has its verdict: go on, or take the traffic back and fail."""
+        """The stage has its verdict: go on, or take the traffic back and fail. Or it is to be looked at again."""
         from include.release import engine
 
+        if event.get("again"):
+            self.execute(context)
         for reason in event["why"]:
             self.log.info("stage %s: %s", self.stage, reason)
         if event["verdict"] == "PASS":
