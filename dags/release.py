@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from datetime import timedelta
+
 from airflow.sdk import DAG, Param, chain, task
 
 from include.spec import FamilySpec, load_families
 from plugins.windtunnel.defaults import dag_arguments, default_profile
+from plugins.windtunnel.operators.approval import ReleaseApprovalOperator
 from plugins.windtunnel.operators.stage import StageOperator
 from plugins.windtunnel.params import profile_param
 from plugins.windtunnel.schedule import candidate_asset
@@ -19,6 +21,7 @@ Moves live traffic to a candidate in stages ({stages}), judged on errors, latenc
 champion. Anything but PASS takes the traffic back at once; so does the failure of any task here.
 
 * **Runs** when `train__{name}` announces a candidate, or by hand with a `model_version` that passed its gates.
+* **A person** can hold, end or speed up a rollout: `windtunnel rollout pause|resume|abort|promote {name} --reason ...`.
 * **State** is in the ledger: `windtunnel ledger {name}`. A task that is tried again continues where the ledger stands.
 """
 
@@ -58,12 +61,14 @@ def release_dag(spec: FamilySpec) -> DAG:
         ]
         if spec.release.approval:
             steps.insert(
-                next(index for index, stage in enumerate(spec.release.stages) if stage.traffic > 0),
-                ApprovalOperator(
+                spec.release.first_live,
+                ReleaseApprovalOperator(
                     task_id="approve",
+                    family=family,
+                    rollout=rollout,
                     subject=f"Let the candidate of {spec.title} answer live traffic?",
-                    defaults=["Reject"],
-                    doc_md="A person decides; no answer in time is a no.",
+                    response_timeout=timedelta(hours=spec.release.approval_hours),
+                    doc_md="A person decides on the gates' verdicts. No answer in time is a no.",
                 ),
             )
         promoted = task(tasks.promote, pool="release", doc_md="The candidate becomes the champion.")(family, rollout)

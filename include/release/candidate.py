@@ -114,7 +114,7 @@ def register_candidate(
     Returns:
         `model_version`, `digest`, `mlflow_version`, `new` (False where this very candidate was registered before),
         `change` ("first", "major", "minor", "patch"), and `releasable`: False for a backfill, and for a repeated
-        candidate that serves already or that live traffic refused.
+        candidate that serves already or that live traffic or a person refused.
 
     Raises:
         UserError: The candidate did not pass.
@@ -241,14 +241,16 @@ def _description(spec: FamilySpec, dataset: _Record, evaluation: _Record) -> str
 
 
 def _has_flown(settings: Settings, row: ModelVersion) -> bool:
-    """Whether this version serves, or was refused by live traffic: then a repeated training must not fly it again."""
+    """Whether this version serves, or was refused by live traffic or a person: then a repeat does not fly again."""
     ledger = Ledger(open_database(settings.database_url))
     route = ledger.route(row.family)
     if route is not None and route.table.champion.version == row.version and not route.table.stage:
         return True
-    judged = ledger.entries(row.family, frozenset({Event.STAGE_JUDGED}), limit=1000)
+    judged = ledger.entries(row.family, frozenset({Event.STAGE_JUDGED, Event.REJECTED}), limit=1000)
     return any(
-        entry.model_version == row.version and entry.record["verdict"] == StageVerdict.FAIL.value for entry in judged
+        entry.model_version == row.version
+        and (entry.event is Event.REJECTED or entry.record["verdict"] == StageVerdict.FAIL.value)
+        for entry in judged
     )
 
 

@@ -57,14 +57,23 @@ class ReleaseSpec(SpecModel):
         bootstrap: Baseline that serves before the first champion exists, so that even the first candidate is judged
             against an incumbent on live traffic; `none` sends all traffic to the candidate at every stage.
         unit: Request field that sticks to one variant.
-        approval: Whether a person must approve before the first stage with traffic.
+        approval: Whether a person must approve before the first stage with traffic. Without a bootstrap that is the
+            first stage of all, because the first candidate answers everything.
+        approval_hours: How long a person has for that; no answer in time is a no.
     """
 
     bootstrap: Name | None = None
     unit: Name = "unit_id"
     approval: bool = False
+    approval_hours: Annotated[float, Field(gt=0)] = 24.0
     guardrails: GuardrailSpec = GuardrailSpec()
     stages: list[StageSpec] = Field(min_length=1)
+
+    @property
+    def first_live(self) -> int:
+        """Index of the first stage in which the candidate may answer somebody."""
+        live = (index for index, stage in enumerate(self.stages) if stage.traffic > 0)
+        return 0 if self.bootstrap is None else next(live)
 
     @model_validator(mode="after")
     def _ends_at_full(self) -> ReleaseSpec:

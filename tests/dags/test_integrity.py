@@ -143,6 +143,17 @@ def test_the_spine_is_in_order(dags: dict[str, Any]) -> None:
     assert release.get_task("rollback").trigger_rule == "one_failed"
 
 
+def test_only_a_family_that_asks_for_it_waits_for_a_person(dags: dict[str, Any]) -> None:
+    from dags.release import release_dag
+
+    assert not dags["release__compliance_qa"].has_task("approve")
+    spec = load_family("compliance_qa")
+    asking = spec.release.model_copy(update={"approval": True, "approval_hours": 2.0})
+    approve = release_dag(spec.model_copy(update={"release": asking})).get_task("approve")
+    assert (approve.upstream_task_ids - {"select"}, approve.downstream_task_ids) == ({"shadow"}, {"canary", "rollback"})
+    assert (approve.defaults, approve.response_timeout.total_seconds()) == (["Reject"], 7200)
+
+
 def test_only_a_passed_gate_leads_to_an_announcement(dags: dict[str, Any]) -> None:
     dag = dags["train__compliance_qa"]
     upstream = dag.get_task("announce").get_flat_relative_ids(upstream=True)
