@@ -26,7 +26,7 @@ def canary(story: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
         "rollout": "1.1.0-x", "candidate": identity, "champion": CHAMPION.model_dump(mode="json", exclude={"role"}),
         "stages": [stage.name for stage in release.stages], "plan": release.model_dump(mode="json"), "generation": 1,
     }  # fmt: skip
-    say = {"actor": "tests", "at": AT, "model_version": "1.1.0"}
+    say: dict[str, Any] = {"actor": "tests", "at": AT, "model_version": "1.1.0"}
     story.append(FAMILY, Event.ROLLOUT_BEGUN, key="begun:1.1.0-x", record=record, **say)
     for stage in ("shadow", "canary"):
         story.append(FAMILY, Event.STAGE_ENTERED, key=f"entered:1.1.0-x:{stage}", record={"stage": stage}, **say)
