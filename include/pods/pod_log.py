@@ -33,12 +33,14 @@ class PodLog:
         self._tell, self._clock = tell, clock
         self._rest = b""
         self._skipping = False
-        self._last = ""  # timestamp of the last line that was told
+        self._last, self._alike = "", 0  # timestamp of the last line that was told, and how many of it were
+        self._known = ("", 0)  # the same, when the present read began: so far it brings nothing new
         self._told_at = 0.0
 
     def restart(self) -> None:
         """The next bytes are of another read."""
         self._rest, self._skipping = b"", False
+        self._known = (self._last, self._alike)
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the present read. Of a line without end, only its beginning is told."""
@@ -57,7 +59,7 @@ class PodLog:
         """The read ended of itself: what is left is a line."""
         if self._rest:
             self._take(self._rest)
-        self.restart()
+        self._rest, self._skipping = b"", False
 
     def since_seconds(self) -> int | None:
         """From how far back the next read must begin to miss nothing; None where nothing was told yet.
@@ -73,10 +75,18 @@ class PodLog:
         stamp = _STAMP.match(line)
         if stamp:
             at = f"{stamp[1].decode()}.{(stamp[2] or b'').decode():0<9}"
-            if at <= self._last:
+            if self._is_known(at):
                 return
+            self._alike = self._alike + 1 if at == self._last else 1
             self._last = at
         self._told_at = self._clock()
         text = line[stamp.end() if stamp else 0 :].decode("utf-8", "replace").rstrip("\r")
         self.tail.append(clip(text, _TAIL_CHARACTERS))
         self._tell(text)
+
+    def _is_known(self, at: str) -> bool:
+        last, alike = self._known
+        if at == last and alike > 0:
+            self._known = (last, alike - 1)
+            return True
+        return at < last

@@ -78,7 +78,7 @@ class RunDocument(BaseModel):
 
     @property
     def document_key(self) -> str:
-        return f"runs/{self.run}/{self.step}-{self.slot}.json"
+        return document_key(self.run, self.step, self.slot)
 
     @property
     def progress_key(self) -> str:
@@ -88,6 +88,11 @@ class RunDocument(BaseModel):
 def run_key(dag_id: str, run_id: str) -> str:
     """The name of a pipeline run in object keys: `<dag_id>/<run_id>` with only letters, digits, `.`, `_` and `-`."""
     return "/".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in (dag_id, run_id))
+
+
+def document_key(run: str, step: str, slot: int = 0) -> str:
+    """Object key of the latest run document of a step of a run."""
+    return f"runs/{run}/{step}-{slot}.json"
 
 
 def progress_key(run: str, step: str, slot: int = 0) -> str:

@@ -18,6 +18,7 @@ from include.failures.endings import Ending
 from include.failures.records import FailureRecord, read_failures
 from include.settings import Settings
 from include.store.objects import open_store
+from plugins.windtunnel.operators import step as step_module
 from plugins.windtunnel.operators.failed import StepFailed
 from plugins.windtunnel.operators.kubernetes_step import KubernetesStepOperator
 from tests.failures.pods import LOW_MEMORY, NO_NODE, disrupted, event, pod, terminated
@@ -152,3 +153,19 @@ def test_a_deletion_that_no_kubelet_confirms_is_a_lost_node(settings: Settings) 
 def test_a_success_without_a_result_is_none(settings: Settings) -> None:
     error, record, _ = _ended(pod(phase="Succeeded", state=terminated(0, "Completed")), how="success")
     assert isinstance(error, StepFailed) and record.exit_code == 0
+
+
+def test_a_result_counts_though_the_code_changed_while_the_pod_ran(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DAG("train__x"):
+        operator = KubernetesStepOperator(task_id="fit", family="compliance_qa", step="fit", inputs={})
+    operator.__dict__["client"] = Api(None, "", [])
+    run = SimpleNamespace(run_type="manual", dag_id="train__x", run_id="manual__1", triggering_user_name=None)
+    ti = SimpleNamespace(map_index=-1, try_number=1, run_id="manual__1")
+    context: Any = {"dag_run": run, "params": DEFAULTS, "ti": ti}
+    before = operator.write_document(context)
+    open_store(settings.store_url).put(before.result_key, b'{"outputs": {"digest": "d"}}')
+    monkeypatch.setattr(step_module, "code_version", lambda: "another")
+    event = {"status": "success", "name": "fit-x", "namespace": "windtunnel", "pod": None, "tail": []}
+    assert operator.trigger_reentry(context, event) == {"digest": "d"}

@@ -44,6 +44,16 @@ def test_what_is_read_again_is_not_told_again() -> None:
     assert told == ["one", "two", "three"]
 
 
+def test_lines_of_one_moment_are_all_told_and_none_twice() -> None:
+    told = Told()
+    told.log.feed(_line(1, "a") + _line(1, "b"))
+    told.log.restart()
+    told.log.feed(_line(1, "a") + _line(1, "b") + _line(1, "c") + _line(2, "d"))
+    told.log.restart()
+    told.log.feed(_line(1, "c") + _line(2, "d") + _line(2, "e"))
+    assert told == ["a", "b", "c", "d", "e"]
+
+
 def test_a_time_without_its_last_zeros_is_no_earlier() -> None:
     told = Told()
     told.log.feed(_line(1, "a", ".09") + _line(1, "b", ".1") + _line(1, "c", ".100000001"))

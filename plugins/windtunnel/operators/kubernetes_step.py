@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from pydantic import ValidationError
 
 from include.errors import UserError
 from include.failures import pod_status
@@ -33,11 +34,11 @@ from include.pods.watch import PodEnd
 from include.settings import Settings
 from include.spec.models import FamilySpec
 from include.spec.quantities import cores
-from include.steps.document import RunDocument
-from include.store.objects import open_store
+from include.steps.document import RunDocument, document_key
+from include.store.objects import ObjectNotFound, open_store
 from plugins.windtunnel.operators.failed import StepFailed
 from plugins.windtunnel.operators.step import StepMixin
-from plugins.windtunnel.runs import run_any_spec
+from plugins.windtunnel.runs import run_any_spec, run_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -106,7 +107,7 @@ class KubernetesStepOperator(StepMixin, BaseOperator):
         )
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
-        document, cluster = self.write_document(context), self._cluster(event["namespace"])
+        document, cluster = self._waited_for(context), self._cluster(event["namespace"])
         names = [node_name(event["name"], node) for node in range(document.nodes)]
         if event["status"] == "error":
             for name in names:
@@ -119,6 +120,15 @@ class KubernetesStepOperator(StepMixin, BaseOperator):
             return result
         ends = {end["name"]: end for end in event.get("ends", [event])}
         raise self.failure(self._settle(document, cluster, [ends.get(name) or _unseen(name) for name in names]))
+
+    def _waited_for(self, context: Context) -> RunDocument:
+        """What the pod does: the code may be another by now, and what it would ask for is not what is awaited."""
+        slot = max(0, -1 if context["ti"].map_index is None else context["ti"].map_index)
+        store = open_store(Settings.from_env().store_url)
+        try:
+            return RunDocument.model_validate_json(store.get(document_key(run_name(context), self.step, slot)))
+        except (ObjectNotFound, ValidationError):
+            return self.write_document(context)
 
     def on_kill(self) -> None:
         """Of the worker, before the task is deferred; afterwards it is the trigger's."""
