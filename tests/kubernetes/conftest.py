@@ -92,22 +92,22 @@ def code(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def on_cluster(
-    site: Site, settings: Settings, tmp_path: Path, code: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
-    """The environment of an Airflow that runs steps on the cluster, set here, too."""
-    environment = {
+def environment_on(site: Site, folder: Path, code: Path) -> dict[str, str]:
+    """The environment of an Airflow that runs steps on the cluster; its pods import from `code`, too."""
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": site.config}}
+    return {
         **site.environment,
         "WINDTUNNEL_POD_RUNNER": "kubernetes",
-        "WINDTUNNEL_POD_TEMPLATE": str(site.template(tmp_path, code)),
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(
-            {"conn_type": "kubernetes", "extra": {"kube_config_path": site.config}}
-        ),
+        "WINDTUNNEL_POD_TEMPLATE": str(site.template(folder, code)),
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
     }
-    for name, value in environment.items():
+
+
+@pytest.fixture
+def on_cluster(site: Site, settings: Settings, tmp_path: Path, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is such an Airflow."""
+    for name, value in environment_on(site, tmp_path, code).items():
         monkeypatch.setenv(name, value)
-    return environment
 
 
 class Steps:
@@ -209,7 +209,7 @@ class Steps:
 
 
 @pytest.fixture
-def steps(site: Site, on_cluster: dict[str, str], code: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
+def steps(site: Site, on_cluster: None, code: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
     package = code / "scripted"
     package.mkdir()
     (package / "__init__.py").write_text("")
