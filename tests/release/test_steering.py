@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.errors import UserError, WindtunnelError
-from include.release import steering
+from include.release import engine, steering
 from include.release.control import Line, Said, Word, fold
 from include.release.decisions import list_decisions, replay
 from include.release.judging import judge_held
-from include.release.ledger import Event, Ledger
+from include.release.ledger import Event, Ledger, StaleRoute
 from include.release.state import ReleaseError, Rollout
 from include.store.database import open_database
 from tests.release.conftest import START, Tunnel, variant
@@ -85,6 +85,13 @@ class TestPause:
         assert found["wait"]
         assert found["why"][0] == "paused by ada: pause because"
         assert tunnel.ledger.route("tiny") == before
+
+    def test_nor_does_it_pass_when_the_evidence_was_there_before(self, tunnel: Tunnel, rollout: str) -> None:
+        tunnel.later(5)
+        say(tunnel, "pause")
+        assert tunnel.judge(rollout, "canary")["wait"]
+        say(tunnel, "resume")
+        assert tunnel.judge(rollout, "canary")["verdict"] == "PASS"
 
     def test_its_time_goes_on_where_it_stood(self, tunnel: Tunnel, rollout: str) -> None:
         tunnel.gateway.shown = FEW
@@ -264,6 +271,17 @@ class TestAbort:
         route = tunnel.ledger.route("tiny")
         assert route is not None
         assert (route.table.champion.version, route.table.challenger) == ("0.1.0", None)
+
+    def test_what_an_abort_took_back_a_stage_does_not_take_again(
+        self, tunnel: Tunnel, rollout: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tunnel.later(5)
+        tunnel.judge(rollout, "canary")
+        monkeypatch.setattr(engine, "_begin_stage", lambda *_: say(tunnel, "abort") and None)
+        with pytest.raises(StaleRoute):
+            tunnel.enter(rollout, "full")
+        stages = [route.table.stage for route in tunnel.ledger.routes_before("tiny", 99)]
+        assert stages[:2] == ["", "canary"], "not for a moment"
 
     def test_an_abort_whose_entry_comes_after_the_stage_looks_again(
         self, tunnel: Tunnel, monkeypatch: pytest.MonkeyPatch
