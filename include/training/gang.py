@@ -88,7 +88,6 @@ class Gang:
         self._c10d: TCPStore | None = None
         self._beating: threading.Thread | None = None
         self._done = threading.Event()
-        self._last_beat = time.monotonic()
         self._lost: GangError | None = None
         self.meeting: Meeting | None = None
 
@@ -134,7 +133,8 @@ class Gang:
             return f"node {names} of {self.node.nodes} did not come"
 
         self._poll(all_there, stop, missing)
-        self._last_beat = time.monotonic()
+        # From now on calls to a store whose machine is away fail after this time; they would wait for minutes.
+        self._c10d_store().set_timeout(timedelta(seconds=_SILENCE_SECONDS))
         self._beating = threading.Thread(target=self._beat, args=(stop,), daemon=True)
         self._beating.start()
 
@@ -187,8 +187,6 @@ class Gang:
         """Why this node cannot go on although its own processes could."""
         if self._lost is not None or self._beating is None:
             return self._lost
-        if time.monotonic() - self._last_beat > _SILENCE_SECONDS:
-            return self._gone(0)  # its machine is away: not even an error comes back from the store
         for rank, record in sorted(self._others.items(), key=lambda item: item[1].echo):
             if record.left == "failed":
                 return self._failed(rank, record)
@@ -206,7 +204,6 @@ class Gang:
                 if not self._others.get(0, self._own).left:
                     self._lost = self._gone(0)
                 return
-            self._last_beat = time.monotonic()
 
     def _agree(self, stop: Stop) -> None:
         """Passes on that some node was asked to stop, and after which step; see `include.training.stop`."""
@@ -271,7 +268,8 @@ class Gang:
                 self._tell()
                 self._wait_for_others()
         if self.node.rank == 0:
-            self._store.delete(self._key)
+            for key in list(self._store.keys(f"{self._key.rpartition('/')[0]}/")):  # and of nodes 0 that were killed
+                self._store.delete(key)
 
     def _wait_for_others(self) -> None:
         while self.node.rank == 0:

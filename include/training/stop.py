@@ -62,8 +62,7 @@ class Stop:
         """Whether this rank must save and leave after optimizer step `step`."""
         if rank == 0 and self.requested and self.at_step < 0:
             self._at_step.value = step + (1 if world > 1 else 0)
-            while (
-                self.nodes > 1 and not self._agreed.value
-            ):  # whoever watches the nodes ends this process if one is gone
+            several = self.nodes > 1
+            while several and not self._agreed.value:  # not for ever: where a node is gone, this process is ended
                 time.sleep(0.01)
         return 0 <= self.at_step <= step

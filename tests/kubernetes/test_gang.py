@@ -13,9 +13,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException
 from include.failures.endings import Ending
 from include.failures.policy import Action
 from include.settings import Settings
+from include.spec import load_family
 from include.spec.models import FamilySpec
+from include.steps.parts import SPEC_PARTS
 from plugins.windtunnel.operators import kubernetes_step
 from plugins.windtunnel.operators import step as step_module
+from tests.data.conftest import Pipeline
 from tests.kubernetes.conftest import Made, Steps, wait_for
 from tests.training.conftest import small_spec
 
@@ -30,10 +33,15 @@ _POD = {
 _TRAINER = {"max_epochs": 3, "checkpoint_every_steps": 5}  # of 12 steps each
 
 
+#: Real trainings, of which a crowded machine makes minutes.
+pytestmark = pytest.mark.timeout(1800)
+
+
 @pytest.fixture
 def trainings(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Steps whose pods run the training package on the small rulebook."""
     monkeypatch.setitem(step_module.PACKAGES, "fit", "tests.fakes.training_process")
+    monkeypatch.setitem(step_module.SPEC_PARTS, "fit", SPEC_PARTS["fit"])
     path = Path(Settings.from_env().pod_template)
     template = yaml.safe_load(path.read_text())
     template["spec"]["containers"][0]["env"].append({"name": "MLFLOW_TRACKING_URI", "value": "http://127.0.0.1:9"})
@@ -41,9 +49,9 @@ def trainings(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> Steps:
     return steps
 
 
-def _make(steps: Steps, monkeypatch: pytest.MonkeyPatch, spec: FamilySpec, **inputs: Any) -> Made:
+def _make(steps: Steps, monkeypatch: pytest.MonkeyPatch, spec: FamilySpec, version: str = "1.0.0") -> Made:
     parsed = spec.model_copy(update={"resources": spec.resources.model_validate(_POD)})
-    made = steps.make("trains", dataset_version="1.0.0", seed=1, hyperparameters={"learning_rate": 0.001}, **inputs)
+    made = steps.make("trains", dataset_version=version, seed=1, hyperparameters={"learning_rate": 0.001})
     for module in (kubernetes_step, step_module):
         monkeypatch.setattr(module, "run_any_spec", lambda context, family: parsed)
     return made
@@ -85,6 +93,18 @@ def test_two_pods_train_what_one_does_and_go_on_after_one_is_deleted(
     assert found["metrics"] == expected["metrics"]
     assert found["digest"] == expected["digest"]
     assert found["work_lost"]["steps"] == 0  # both had saved before they left
+
+
+def test_the_familys_own_data_and_model_train_over_two_pods(trainings: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(step_module.PACKAGES, "fit", "include.training")
+    spec = load_family("compliance_qa")
+    published = Pipeline(Settings.from_env(), "sample", spec).run()
+    trainer = {"nodes": 2, "devices": 1, "max_epochs": 1, "max_examples": 192, "accelerator": "cpu"}
+    spec = spec.model_copy(update={"trainer": spec.trainer.model_copy(update=trainer)})
+    found = trainings.run(_make(trainings, monkeypatch, spec, published["dataset_version"]))
+    assert found["steps"] >= 192 / 16
+    assert found["metrics"]["map_at_10"] > 0.3
+    assert len(found["digest"]) == 64
 
 
 def test_a_gang_that_finds_no_place_for_all_holds_none_and_uses_no_retry(steps: Steps) -> None:

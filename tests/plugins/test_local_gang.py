@@ -28,7 +28,7 @@ from plugins.windtunnel.operators import step as step_module
 from plugins.windtunnel.operators.failed import StepFailed
 from plugins.windtunnel.operators.step import LocalStepOperator, pods
 from tests.plugins.test_runs import DEFAULTS
-from tests.training.conftest import wait_for
+from tests.training.conftest import small_spec, wait_for
 
 STEP = """
 import os, sys, time
@@ -138,4 +138,19 @@ def test_a_task_that_is_killed_takes_all_nodes_along(fit: Make) -> None:
     made = fit("sleep")
     assert isinstance(_ends(made, made[0].on_kill), StepFailed)
     assert _failure(made).ending is Ending.KILLED
+    assert _running() == []
+
+
+@pytest.mark.slow
+def test_two_local_pods_train_one_model(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = small_spec(trainer={"nodes": 2, "max_epochs": 1})
+    monkeypatch.setitem(step_module.PACKAGES, "fit", "tests.fakes.training_process")
+    monkeypatch.setattr(step_module, "run_any_spec", lambda context, family: spec)
+    inputs = {"dataset_version": "1.0.0", "dataset_digest": "d", "hyperparameters": {}, "seed": 1}
+    with DAG("train__x"):
+        operator = LocalStepOperator(task_id="fit", family="compliance_qa", step="fit", inputs=inputs)
+    run = SimpleNamespace(run_type="manual", dag_id="train__x", run_id="manual__1", triggering_user_name=None)
+    ti = SimpleNamespace(map_index=-1, try_number=1, run_id="manual__1")
+    found = operator.execute({"dag_run": run, "params": DEFAULTS, "ti": ti})
+    assert found["steps"] == 12 and found["metrics"]["map_at_10"] > 0.3
     assert _running() == []

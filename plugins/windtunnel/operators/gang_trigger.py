@@ -11,8 +11,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.pods.contract import PodError
 from include.pods.gang import GangWatch
-from include.pods.watch import PodWatch
+from include.pods.watch import PodEnd, PodWatch
 from plugins.windtunnel.operators.pod_trigger import told
+
+_TAIL_LINES = 20  # of each pod: an event lies in Airflow's database
 
 
 class GangTrigger(BaseTrigger):
@@ -68,7 +70,12 @@ class GangTrigger(BaseTrigger):
         else:
             payload["status"] = ends[first].end.value if first in ends else "failed"
             payload["ends"] = [
-                {"status": watched.end.value, "name": name, "pod": told(watched.pod), "tail": watched.tail}
+                {
+                    "status": watched.end.value,
+                    "name": name,
+                    "pod": told(watched.pod),
+                    "tail": [] if watched.end is PodEnd.SUCCEEDED else watched.tail[-_TAIL_LINES:],
+                }
                 for name, watched in ends.items()
             ]
         self._fired = True
