@@ -44,10 +44,10 @@ def test_status_tells_who_has_how_much_traffic(windtunnel: Windtunnel, story: Le
 
 @needs_family
 def test_versions_show_metrics_with_intervals_and_who_serves(windtunnel: Windtunnel, story: Ledger) -> None:
-    newest, oldest = windtunnel("versions", "--json").json
+    newest, oldest = windtunnel("versions", FAMILY, "--json").json
     assert (newest["version"], newest["serves_as"]) == ("1.1.0", "challenger")
     assert (oldest["version"], oldest["serves_as"]) == ("1.0.0", "champion")
-    assert "recall_at_10 0.860 [0.830, 0.890]" in windtunnel("versions").out
+    assert "recall_at_10 0.860 [0.830, 0.890]" in windtunnel("versions", FAMILY).out
 
 
 @needs_family
@@ -81,7 +81,7 @@ def test_training_without_a_stack_says_how_to_start_one(windtunnel: Windtunnel) 
 
 @needs_family
 def test_quarantine_of_an_unknown_delivery_is_told(windtunnel: Windtunnel) -> None:
-    assert windtunnel("quarantine", "list", "--json").json == []
+    assert windtunnel("quarantine", "list", FAMILY, "--json").json == []
     result = windtunnel("quarantine", "show", FAMILY, "2026-01-01")
     assert result.code == 2 and "2026-01-01" in result.err
 

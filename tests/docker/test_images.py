@@ -70,24 +70,28 @@ def test_whatever_an_image_holds_is_pinned(name: str) -> None:
 
 
 def run_with(name: str, code: str, **environment: str) -> None:
-    """Runs `code` in a process that refuses what the image of this group does not hold."""
+    """Runs `code` in a process that does not find what the image of this group does not hold."""
     held = closure(set(group(name))) | {"windtunnel"}
-    refused = [
+    absent = [
         module
         for module, owners in packages_distributions().items()
         if not held & {canonicalize_name(owner) for owner in owners}
     ]
-    assert {"pytest", "moto"} <= set(refused)
-    refuse = f"""
-import importlib.abc, sys
-class Refuse(importlib.abc.MetaPathFinder):
+    assert {"pytest", "moto"} <= set(absent)
+    without = f"""
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {refused!r}:
-            raise ModuleNotFoundError(f"{{name}} is not in the image", name=name)
-sys.meta_path.insert(0, Refuse())
+        if name.partition(".")[0] not in {absent!r}:
+            return self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+sys.meta_path[:] = map(Without, sys.meta_path)
 """
     done = subprocess.run(
-        [sys.executable, "-c", refuse + code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True,
+        [sys.executable, "-c", without + code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
