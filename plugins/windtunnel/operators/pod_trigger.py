@@ -14,7 +14,7 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHo
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.pods.contract import PodError
-from include.pods.watch import PodWatch
+from include.pods.watch import PodEnd, PodWatch
 
 #: Of the pod as it was last seen, what tells how it ended.
 _TOLD = ("metadata", "status")
@@ -80,7 +80,9 @@ class StepPodTrigger(BaseTrigger):
         except PodError as error:
             payload |= {"status": "error", "message": str(error), "pod": None, "tail": []}
         else:
-            payload |= {"status": watched.end.value, "pod": told(watched.pod), "tail": watched.tail}
+            payload |= {"status": watched.end.value, "pod": None, "tail": []}
+            if watched.end is not PodEnd.SUCCEEDED:  # Airflow writes the event into the task's log: only what is needed
+                payload |= {"pod": told(watched.pod), "tail": watched.tail}
         self._fired = True
         yield TriggerEvent(payload)
 
