@@ -50,7 +50,7 @@ def test_killed_fifty_times(source: Deliveries, tmp_path: Path) -> None:
     finish(reference)
     seconds = finish(*(replace(reference, settings=settings_in(tmp_path / name)) for name in ("clock", "hand")))
     expected, dice, killed = facts(reference.settings), random.Random(11), 0
-    for number in range(30):
+    for number in range(120):
         pair = [replace(reference, settings=settings_in(tmp_path / f"{number}-{side}")) for side in ("a", "b")]
         while found := kill(dice, seconds, *pair):
             killed += found
@@ -66,7 +66,7 @@ def test_two_overlapping_backfills_killed_again_and_again(source: Deliveries, tm
     reference = Work(settings_in(tmp_path / "reference"), source.folder)
     seconds = finish(reference)
     expected, dice, killed = facts(reference.settings), random.Random(7), 0
-    for number in range(12):
+    for number in range(60):
         settings = settings_in(tmp_path / f"{number}")
         backfills = (
             replace(reference, settings=settings, run="w1", since="2026-10-06", until="2026-10-20"),
@@ -100,7 +100,7 @@ def test_killed_on_s3_and_postgresql(
     reference = installation("reference")
     seconds = finish(reference)
     expected, dice, killed = facts(reference.settings), random.Random(3), 0
-    for number in range(12):
+    for number in range(60):
         work = installation(str(number))
         while kill(dice, seconds, work):
             killed += 1

@@ -7,17 +7,17 @@ afford to kill many.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from include.settings import Settings
 from include.steps.entry import main
 from tests.data.conftest import Pipeline
+from tests.fakes.fork_server import forks_of
 
 PACKAGE = "include.data"
 STEPS = {name: f"{PACKAGE}.{name}:{name}" for name in ("ingest", "validate", "publish")}
@@ -40,15 +40,9 @@ class Work:
 
     def start(self) -> ForkServerProcess:
         """A process that does it; its exit code is that of the first step that failed."""
-        process = _context().Process(target=_work, args=(self,))
+        process = forks_of("tests.fakes.warm_data_steps").Process(target=_work, args=(self,))
         process.start()
         return process
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fakes.warm_data_steps"])
-    return context
 
 
 def _work(work: Work) -> None:

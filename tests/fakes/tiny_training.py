@@ -6,12 +6,11 @@ Starting the step anew takes seconds, most of them for importing torch; a fork t
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from include.steps.document import RunDocument, make_document
 from include.steps.entry import main
 from include.store.objects import ObjectNotFound, open_store
 from include.training.lost import read_mark
+from tests.fakes.fork_server import forks_of
 
 STEPS = {"fit": "include.training.fit:fit"}
 
@@ -59,7 +59,7 @@ class Fit:
 
     def start(self) -> ForkServerProcess:
         """A process that does it, in a group of its own."""
-        process = _context().Process(target=_work, args=(self,))
+        process = forks_of("tests.fakes.warm_training").Process(target=_work, args=(self,))
         process.start()
         return process
 
@@ -99,12 +99,6 @@ class Fit:
 
     def _json(self, key: str) -> Any:
         return json.loads(open_store(self.settings.store_url).get(key))
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fakes.warm_training"])
-    return context
 
 
 def _work(fit: Fit) -> None:
