@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,9 @@ import pytest
 
 from include.cli.context import airflow_api, live_settings
 from include.embedded.airflow_api import AirflowApi, Run
+from include.pods.contract import PodPhase
+from include.pods.local import LocalPodRunner
+from include.pods.supervisor import READY_FILE, SPEC_FILE
 from include.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,12 +128,17 @@ def kill_task(api: AirflowApi, run: Run, task_id: str, seconds: float = 600) -> 
 
 def kill_pods_of(home: Path, step: str) -> int:
     """`kill -9` on the processes of all running pods of a step; returns how many died."""
-    killed = 0
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if f" {step} --run " in f"{command} " and str(home) in command:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
+    runner, killed = LocalPodRunner(home / "pods"), 0
+    for name in runner.names():
+        folder = home / "pods" / name
+        with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):  # it is starting, or ended
+            command = json.loads((folder / SPEC_FILE).read_text())["command"]
+            if step not in command or runner.status(name).phase is not PodPhase.RUNNING:
+                continue
+            supervisor = psutil.Process(int((folder / READY_FILE).read_text()))
+            for process in supervisor.children(recursive=True):
+                process.send_signal(signal.SIGKILL)
+                killed += 1
     return killed
 
 
