@@ -71,7 +71,7 @@ def test_a_pod_that_is_still_ending_is_waited_for(steps: Steps) -> None:
     steps.site.kubectl("delete", "pod", name, "--wait=false")
     with pytest.raises(AirflowRescheduleException):
         steps.again(made)[0].execute(made[1])
-    assert deferred.value.trigger.serialize()[1]["pod_name"] == name
+    assert deferred.value.trigger.serialize()[1]["pod_names"] == [name]
 
 
 def test_an_outage_of_the_api_server_is_lived_through(steps: Steps) -> None:

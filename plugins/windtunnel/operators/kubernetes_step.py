@@ -101,7 +101,7 @@ class KubernetesStepOperator(StepMixin, BaseOperator):
         }
         alone = len(names) == 1
         self.defer(
-            trigger=StepPodTrigger(names[0], **arguments) if alone else GangTrigger(names, **arguments),
+            trigger=(StepPodTrigger if alone else GangTrigger)(names, **arguments),
             method_name="trigger_reentry",
             timeout=None if left is None else left + _BACKSTOP,
         )

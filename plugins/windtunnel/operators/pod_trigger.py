@@ -7,7 +7,7 @@ ends, it does not: the pod runs on, and the trigger is started again elsewhere.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
@@ -21,16 +21,17 @@ _TOLD = ("metadata", "status")
 _META = frozenset({"name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"})
 
 
-class StepPodTrigger(BaseTrigger):
-    """Fires `{"status", "name", "namespace", "pod", "tail"}` when the pod ended; see `include.pods.watch`.
+class PodsTrigger(BaseTrigger):
+    """What waiting for one pod and for several have in common.
 
     Args:
+        pod_names: The first one's is the event's name.
         deadline: Seconds since the epoch.
     """
 
     def __init__(
         self,
-        pod_name: str,
+        pod_names: list[str],
         pod_namespace: str,
         kubernetes_conn_id: str | None,
         pending_seconds: float,
@@ -38,7 +39,7 @@ class StepPodTrigger(BaseTrigger):
         grace_seconds: int,
     ) -> None:
         super().__init__()
-        self.pod_name = pod_name
+        self.pod_names = pod_names
         self.pod_namespace = pod_namespace
         self.kubernetes_conn_id = kubernetes_conn_id
         self.pending_seconds = pending_seconds
@@ -48,7 +49,7 @@ class StepPodTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         arguments = {
-            "pod_name": self.pod_name,
+            "pod_names": self.pod_names,
             "pod_namespace": self.pod_namespace,
             "kubernetes_conn_id": self.kubernetes_conn_id,
             "pending_seconds": self.pending_seconds,
@@ -61,35 +62,44 @@ class StepPodTrigger(BaseTrigger):
     def hook(self) -> AsyncKubernetesHook:
         return AsyncKubernetesHook(conn_id=self.kubernetes_conn_id)
 
-    def tell(self, line: str) -> None:
-        """Is given each line of the pod's log."""
-        self.log.info("%s", line)
+    async def on_kill(self) -> None:
+        if not self._fired:
+            self.log.warning("the task was ended: deleting %s", ", ".join(self.pod_names))
+            for name in self.pod_names:
+                await self.delete(name)
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        payload: dict[str, Any] = {"name": self.pod_name, "namespace": self.pod_namespace}
-        watch = PodWatch(
+    def watch(self, name: str, form: str = "%s") -> PodWatch:
+        """A watch of the pod that tells each line of its log, as `form` has it."""
+        return PodWatch(
             self.hook.get_conn,
-            self.pod_name,
+            name,
             self.pod_namespace,
-            tell=self.tell,
+            tell=partial(self.log.info, form),
             pending_seconds=self.pending_seconds,
             deadline=self.deadline,
         )
+
+    async def delete(self, name: str) -> None:
+        """Tells the pod to end."""
+        await self.hook.delete_pod(name, self.pod_namespace, self.grace_seconds)
+
+
+class StepPodTrigger(PodsTrigger):
+    """Fires `{"status", "name", "namespace", "pod", "tail"}` when the only pod ended; see `include.pods.watch`."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        (name,) = self.pod_names
+        payload: dict[str, Any] = {"name": name, "namespace": self.pod_namespace, "pod": None, "tail": []}
         try:
-            watched = await watch.run()
+            watched = await self.watch(name).run()
         except PodError as error:
-            payload |= {"status": "error", "message": str(error), "pod": None, "tail": []}
+            payload |= {"status": "error", "message": str(error)}
         else:
-            payload |= {"status": watched.end.value, "pod": None, "tail": []}
+            payload["status"] = watched.end.value
             if watched.end is not PodEnd.SUCCEEDED:  # Airflow writes the event into the task's log: only what is needed
                 payload |= {"pod": told(watched.pod), "tail": watched.tail}
         self._fired = True
         yield TriggerEvent(payload)
-
-    async def on_kill(self) -> None:
-        if not self._fired:
-            self.log.warning("the task was ended: deleting pod %s", self.pod_name)
-            await self.hook.delete_pod(self.pod_name, self.pod_namespace, self.grace_seconds)
 
 
 def told(pod: dict[str, Any] | None) -> dict[str, Any] | None:
