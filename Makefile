@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.windtunnel-installed
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down test test-kubernetes lint bench clean
@@ -24,8 +25,8 @@ up: $(STAMP) ## start Airflow, MLflow and the gateway in the background
 down: ## stop them
 	@if [ -x $(BIN)/windtunnel ]; then $(BIN)/windtunnel down $(ARGS); else echo "nothing is installed, so nothing runs"; fi
 
-test: $(STAMP) ## all tests, the end-to-end ones included
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## all tests, the end-to-end ones included; TEST_PROCESSES=N runs N files at a time
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-kubernetes: $(STAMP) ## steps in real pods: of the cluster that KUBECONFIG names, whose node is this machine
 	@WINDTUNNEL_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/kubernetes $(ARGS)
