@@ -47,11 +47,8 @@ def run_trials(study: optuna.Study, objective: Objective, *, worker: str, stop: 
 
     def guarded(trial: Trial) -> float | tuple[float, float]:
         nonlocal mine, running
-        if (
-            _is_surplus(study, trial, budget, only_listed)
-            or STOPPED in study.user_attrs
-            or stop(trial_facts(study, before=trial.number))
-        ):
+        # Not `STOPPED`: whoever stopped the study may have counted this very trial among those that run.
+        if _is_surplus(study, trial, budget, only_listed) or stop(trial_facts(study, before=trial.number)):
             trial.set_user_attr(SURPLUS, True)
             raise _Surplus
         # Optuna's own heartbeat starts in a thread, perhaps after this process was killed: whoever is named has one.
