@@ -18,7 +18,10 @@ from typing import Any
 from benchmarks.harness import Figure, machine, replace_between_markers, table
 from include.settings import PROJECT_ROOT
 
-NAMES = ("parse", "orchestration", "ingest", "experiments", "start", "training", "sweep", "serving", "retrieval")
+NAMES = (
+    "parse", "orchestration", "ingest", "experiments", "start", "training", "ddp", "sweep", "pods",
+    "serving", "retrieval",
+)  # fmt: skip
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "benchmarks" / "figures.json"
 

@@ -31,7 +31,7 @@ from include.training.study import open_study
 from include.training.study_trials import run_trials
 from include.training.trials import TrialRunner
 
-_TRIALS, _EPOCHS, _EXAMPLES = 12, 4, 256
+_TRIALS, _EPOCHS, _EXAMPLES = 10, 4, 128
 
 
 @dataclass(frozen=True)
