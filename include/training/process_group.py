@@ -29,6 +29,7 @@ def process_group(rank: Rank) -> Iterator[None]:
         "WORLD_SIZE": rank.world,
         "MASTER_ADDR": rank.meeting.host if rank.meeting else "127.0.0.1",
         "MASTER_PORT": rank.meeting.port if rank.meeting else 0,
+        "OMP_NUM_THREADS": rank.threads,  # where it is not set, Lightning takes all cores for each node's ranks
     }
     os.environ.update({name: str(value) for name, value in names.items()})
     if rank.world == 1:
