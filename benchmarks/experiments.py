@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Figure
+from include.release.bounds import wilson
 from include.release.experiments.analysis import RATIO_ALPHA, decide
 from include.release.experiments.comparison import compare
 from include.release.experiments.design import Design
 from include.release.experiments.estimate import Sums
 from include.release.experiments.sequential import CONCENTRATION, best_precision, boundary, ratio_always_valid
-from include.release.rollout import wilson
 from include.release.routing import Arm, Role, RoutingTable, Variant, assign, unit_point
 
 LOOKS = 1000

@@ -12,10 +12,10 @@ from typing import Any
 from include.costs.price import price_text
 from include.evaluation.gates import CHAMPION
 from include.release.decisions import read_decision
-from include.release.engine import take_down
 from include.release.ledger import Event
 from include.release.registry import find_version
 from include.release.state import APPROVAL, ReleaseError, Rollout, open_ledger
+from include.release.takedown import take_down
 from include.settings import Settings
 from include.store.database import open_database
 

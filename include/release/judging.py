@@ -8,9 +8,10 @@ from typing import Any
 from include.release.budget import is_live, planned_requests
 from include.release.control import PROMOTION, Control, Said
 from include.release.decisions import decide
+from include.release.evidence import StageInput
 from include.release.ledger import Entry, Event, Route
 from include.release.observation import observe
-from include.release.rollout import StageInput, StageVerdict
+from include.release.rollout import StageVerdict
 from include.release.rollout import decide as judge_stage
 from include.release.state import ENTERED, JUDGED, ReleaseError, Rollout, find_stage, open_ledger, stale
 from include.settings import Settings
@@ -106,6 +107,7 @@ def stage_input(
         guardrails=release.guardrails,
         seconds=max(0.0, (at - route.at).total_seconds()),
         account=account,
+        proven_in=next((record["stage"] for record in earlier if record.get("proven")), ""),
         paused=control.paused,
         paused_seconds=control.paused_seconds(route.at, at),
         waved_on=control.waved.get(stage.name),
@@ -127,6 +129,8 @@ def _final(
         "verdict": decision.output["verdict"],
         "why": decision.output["why"],
         "budget": decision.output.get("budget"),
+        "proven": decision.output.get("proven"),
+        "memory": given["memory"],
         "by": decision.output.get("by"),
         "decision": decision.id,
     }

@@ -37,6 +37,7 @@ class Event(str, Enum):
     ARCHIVED = "archived"
     BOOTSTRAPPED = "bootstrapped"
     ROLLOUT_BEGUN = "rollout_begun"
+    LOAD_CHECKED = "load_checked"  # in a process of its own, before any traffic
     STAGE_ENTERED = "stage_entered"
     STAGE_JUDGED = "stage_judged"
     STAGE_BEGUN = "stage_begun"  # its traffic may move; no pause comes before it any more
@@ -50,6 +51,7 @@ class Event(str, Enum):
     EXPERIMENT_DECLARED = "experiment_declared"
     EXPERIMENT_STARTED = "experiment_started"
     EXPERIMENT_STOPPED = "experiment_stopped"
+    DRILLED = "drilled"  # a bad model was released to a target of its own
     RETRAIN_REQUESTED = "retrain_requested"
     RETRAIN_DECLINED = "retrain_declined"
 

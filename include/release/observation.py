@@ -7,8 +7,8 @@ from typing import Any
 
 from include.release import gateway
 from include.release.budget import Spent, is_live
+from include.release.evidence import Memory, Observed, Quality, pooled
 from include.release.ledger import Route
-from include.release.rollout import Observed, Quality, pooled
 from include.settings import Settings
 from include.spec.rollout import StageSpec
 
@@ -16,7 +16,7 @@ from include.spec.rollout import StageSpec
 def observe(
     settings: Settings, family: str, route: Route, stage: StageSpec, earlier: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """`candidate`, `champion`, `paired`, `account` (its `earlier` alone) and `unreachable` of a `StageInput`.
+    """`candidate`, `champion`, `paired`, `memory`, `account` (its `earlier` alone) and `unreachable` of a `StageInput`.
 
     Args:
         route: The routing table of the stage.
@@ -54,14 +54,16 @@ def read_stats(shown: Mapping[str, Any], stage: StageSpec, before: Observed | No
         alone: The candidate answers everything because nothing served before it.
     """
     variants = shown["variants"]
+    memory = Memory.model_validate(shown["memory"]) if shown.get("memory") else None
     if alone:
-        return {"candidate": Observed.model_validate(variants["champion"]), "champion": None}
+        return {"candidate": Observed.model_validate(variants["champion"]), "champion": None, "memory": memory}
     challenger = variants.get("challenger", {})
     candidate = challenger.get("shadow", {}) if stage.shadow else challenger
     champion = before if stage.traffic >= 1.0 else Observed.model_validate(variants["champion"])
     return {
         "candidate": Observed.model_validate(candidate),
         "champion": champion,
+        "memory": memory,
         "paired": {metric: Quality.model_validate(found) for metric, found in shown.get("paired", {}).items()}
         if stage.shadow
         else {},

@@ -28,6 +28,8 @@ from include.store.database import open_database
 from include.store.objects import open_store
 
 CHAMPION, CANDIDATE = "champion", "candidate"
+#: In place of MLflow's address: this installation shows its versions nowhere.
+NO_MLFLOW = "none:"
 _TAG_LENGTH = 4000
 
 
@@ -169,7 +171,7 @@ def sync_aliases(settings: Settings, family: str) -> dict[str, str | None]:
     open_ = [row for row in versions if row.releasable and row.id > after and row.version not in refused]
     candidates = [row for row in open_ if not row.is_baseline]
     aliases = {CHAMPION: champion, CANDIDATE: candidates[-1] if candidates else None}
-    if versions:
+    if versions and settings.mlflow_url != NO_MLFLOW:
         numbers = {alias: row.mlflow_version if row else None for alias, row in aliases.items()}
         MlflowRegistry(settings.mlflow_url).set_aliases(family, numbers)
     return {alias: row.version if row else None for alias, row in aliases.items()}
@@ -189,13 +191,15 @@ def _insert(
         "verdict": entry.verdict,
         "releasable": str(entry.releasable).lower(),
     }
-    mlflow_version = MlflowRegistry(settings.mlflow_url).ensure_version(
-        entry.family,
-        entry.fingerprint,
-        open_store(settings.store_url).uri(prefix),
-        {name: clip(value, _TAG_LENGTH) for name, value in tags.items()},
-        entry.description,
-    )
+    mlflow_version = "-"
+    if settings.mlflow_url != NO_MLFLOW:
+        mlflow_version = MlflowRegistry(settings.mlflow_url).ensure_version(
+            entry.family,
+            entry.fingerprint,
+            open_store(settings.store_url).uri(prefix),
+            {name: clip(value, _TAG_LENGTH) for name, value in tags.items()},
+            entry.description,
+        )
     values = {
         "family": entry.family,
         "version": version,

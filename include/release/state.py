@@ -18,7 +18,7 @@ from include.spec.rollout import ReleaseSpec, StageSpec
 from include.store.database import open_database
 
 #: Keys of ledger entries; each of them can be there once per rollout (and stage).
-BEGUN, ENTERED, JUDGED, CONTROL = "begun", "entered", "judged", "control"
+BEGUN, LOADED, ENTERED, JUDGED, CONTROL = "begun", "load_checked", "entered", "judged", "control"
 PROMOTED, ROLLED_BACK, APPROVAL = "promoted", "rolled_back", "approval"
 _ENDS = (PROMOTED, ROLLED_BACK)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from include.errors import UserError
 from include.release.control import PROMOTION, Control, Said
-from include.release.engine import take_down
 from include.release.judging import stage_input
 from include.release.rollout import StageVerdict, decide
 from include.release.state import ENTERED, JUDGED, ReleaseError, Rollout, find_stage, open_ledger
+from include.release.takedown import take_down
 from include.settings import Settings
 
 _TRIES = 10
@@ -89,7 +89,7 @@ def abort(settings: Settings, family: str, *, reason: str, actor: str, at: datet
     """Ends the rollout and takes its traffic back now, whatever runs or is paused.
 
     Returns:
-        As `include.release.engine.take_down`, with `version`.
+        As `include.release.takedown.take_down`, with `version`.
 
     Raises:
         UserError: No rollout is under way.

@@ -21,6 +21,7 @@ from include.release.routing import Variant
 from include.serving.batching import Answers, Inputs, ModelTimeout
 from include.serving.config import GatewayConfig
 from include.serving.feedback import FeedbackBook
+from include.serving.memory import resident_mb
 from include.serving.models import LoadedTable, Model, ModelLoader
 from include.serving.predictions import PREDICTION, PredictionLog
 from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
@@ -85,6 +86,7 @@ class Gateway:
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
         self.shadow = ShadowLane(config.shadow_queue, self._in_shadow, self._shadow_done)
         self.turned_away = 0
+        self._opened_mb: dict[tuple[str, int], float] = {}
 
     @classmethod
     def build(cls, config: GatewayConfig, settings: Settings) -> Gateway:
@@ -190,10 +192,18 @@ class Gateway:
         }
         shadow = {"waiting": self.shadow.waiting, "dropped": self.shadow.dropped}
         rows = {"written": self.log.written, "pending": self.log.pending, "dropped": self.log.dropped}
-        return {**identity, **shown, "shadow_lane": shadow, "prediction_log": rows}
+        memory = self._memory(table.family, number)
+        return {**identity, **shown, "memory": memory, "shadow_lane": shadow, "prediction_log": rows}
 
     def _opened(self, table: LoadedTable) -> None:
         self.stats.open(table.family, table.generation, table.table)
+        if (now := resident_mb()) is not None:
+            self._opened_mb.setdefault((table.family, table.generation), now)
+
+    def _memory(self, family: str, generation: int) -> dict[str, float] | None:
+        """Of this process, when the generation was loaded and now."""
+        opened, now = self._opened_mb.get((family, generation)), resident_mb()
+        return None if opened is None or now is None else {"opened_mb": round(opened, 3), "now_mb": round(now, 3)}
 
     def _runtime(self, family: str, digest: str) -> ModelRuntime | None:
         model: Model | None = self.watcher.model(family, digest)

@@ -102,7 +102,7 @@ class ModelLoader:
                 f"the package is one of {package.family!r}", where=str(folder), hint="the routing table is wrong"
             )
         runtime = load_code(package.code).load(folder)
-        shapes = _warm_up(runtime)
+        shapes = warm_up(runtime)
         batched = worth_batching(runtime)
         config = self._config
         rows = config.max_batch if batched else 1
@@ -116,7 +116,7 @@ class ModelLoader:
         return Model(digest, runtime, batcher, shapes, batched)
 
 
-def _warm_up(runtime: ModelRuntime) -> dict[str, tuple[int, ...]]:
+def warm_up(runtime: ModelRuntime) -> dict[str, tuple[int, ...]]:
     """Makes the first calls, which are slow, before a client does; returns the shapes of the outputs."""
     inputs = {name: [WARM_VALUES.get(datatype, 0)] for name, datatype in runtime.inputs.items()}
     for _ in range(_WARM_ROUNDS):
@@ -133,7 +133,7 @@ def worth_batching(runtime: ModelRuntime) -> bool:
     That depends on model and processor: where a single question already fills the arithmetic units (a transformer on
     a CPU core) a batch gains nothing, and loses what the padding to its longest text costs. So it is measured.
     """
-    rows = [_trial_row(runtime, words) for words in _TRIAL_WORDS]
+    rows = [trial_row(runtime, words) for words in _TRIAL_WORDS]
     if _seconds(runtime, rows[:1]) > _SLOW_SECONDS:  # a new table should not wait for a thorough measurement
         rows = rows[:2]
     alone, merged = [], []
@@ -143,7 +143,8 @@ def worth_batching(runtime: ModelRuntime) -> bool:
     return min(merged) <= _WORTHWHILE * min(alone)
 
 
-def _trial_row(runtime: ModelRuntime, words: int) -> dict[str, Any]:
+def trial_row(runtime: ModelRuntime, words: int) -> dict[str, Any]:
+    """Made-up inputs of one request, whose texts have so many words."""
     text = " ".join(["rule"] * words)
     return {name: text if kind == "BYTES" else WARM_VALUES.get(kind, 0) for name, kind in runtime.inputs.items()}
 

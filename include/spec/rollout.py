@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from include.spec.base import Fraction, Name, SpecModel
+
+
+class Proof(str, Enum):
+    """How sure a stage must be that the candidate answers well enough."""
+
+    OBSERVED = "observed"
+    CERTAIN = "certain"
 
 
 class GuardrailSpec(SpecModel):
@@ -18,6 +26,11 @@ class GuardrailSpec(SpecModel):
         latency_floor_ms: A candidate whose p95 is at or under this is fast enough, whatever the ratio.
         quality_metric: Labelled feedback metric (share of answers marked right).
         max_quality_drop: Tolerated drop of that share against the champion's.
+        quality_proof: `observed`: a stage passes with its minimum of labels and no larger drop observed, or earlier
+            where that is sure. `certain`: only where some stage showed beyond chance that the drop is not larger;
+            with too few labels for that a stage ends INCONCLUSIVE, and a person may wave it on before.
+        max_memory_growth_mb: How much the process that answers may grow: in the load check, where the candidate is
+            alone in it, and in the gateway during a stage. None: memory is not looked at.
         error_budget: Share of the candidate's live requests that may fail in the whole rollout, all stages together.
             More, and the candidate comes down whatever the single stage says. None: stages are judged alone.
     """
@@ -27,6 +40,8 @@ class GuardrailSpec(SpecModel):
     latency_floor_ms: Annotated[float, Field(ge=0)] = 100.0
     quality_metric: Name = "hit_at_10"
     max_quality_drop: Fraction = 0.05
+    quality_proof: Proof = Proof.OBSERVED
+    max_memory_growth_mb: Annotated[float, Field(gt=0)] | None = None
     error_budget: Fraction | None = None
 
 
@@ -50,6 +65,20 @@ class StageSpec(SpecModel):
         return self
 
 
+class DrillSpec(SpecModel):
+    """How the family's drill is held: a bad model is released to a target of its own.
+
+    Attributes:
+        schedule: When `drill__<family>` runs by itself (cron expression, UTC); None: by hand only.
+        rate: Requests per second that the drill's users send.
+        stage_seconds: How long a stage of the drill may take.
+    """
+
+    schedule: str | None = None
+    rate: Annotated[float, Field(gt=0, le=1000)] = 40.0
+    stage_seconds: Annotated[float, Field(ge=5)] = 60.0
+
+
 class ReleaseSpec(SpecModel):
     """The staged rollout.
 
@@ -60,13 +89,16 @@ class ReleaseSpec(SpecModel):
         approval: Whether a person must approve before the first stage with traffic. Without a bootstrap that is the
             first stage of all, because the first candidate answers everything.
         approval_hours: How long a person has for that; no answer in time is a no.
+        load_check_seconds: How long a candidate is asked in a process of its own before any traffic.
     """
 
     bootstrap: Name | None = None
     unit: Name = "unit_id"
     approval: bool = False
     approval_hours: Annotated[float, Field(gt=0)] = 24.0
+    load_check_seconds: Annotated[float, Field(gt=0, le=600)] = 3.0
     guardrails: GuardrailSpec = GuardrailSpec()
+    drill: DrillSpec = DrillSpec()
     stages: list[StageSpec] = Field(min_length=1)
 
     @property

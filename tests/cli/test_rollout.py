@@ -70,11 +70,11 @@ def test_promote_is_refused_where_nobody_can_see(
 def test_abort_takes_traffic_back(
     windtunnel: Windtunnel, canary: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from include.release import engine
+    from include.release import moves, takedown
 
     open_store(settings.store_url)
-    monkeypatch.setattr(engine, "first_that_loads", lambda settings, family, variants: (next(iter(variants)), []))
-    monkeypatch.setattr(engine, "sync_aliases", lambda *_: None)
+    monkeypatch.setattr(takedown, "first_that_loads", lambda settings, family, variants: (next(iter(variants)), []))
+    monkeypatch.setattr(moves, "sync_aliases", lambda *_: None)
     result = windtunnel("rollout", "abort", FAMILY, "--reason", "wrong law")
     assert result.code == 0, result.err
     assert "version 1.0.0 has all traffic" in result.out

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from include.release import bootstrap, candidate, engine, gateway, judging, registry, rollback
+from include.release import bootstrap, candidate, engine, gateway, judging, load_check, registry, rollback
 from include.release.ledger import Ledger
 from include.release.registry import ModelVersion
+from include.release.rollback import all_to
+from include.release.routing import Role, Variant
 from include.settings import Settings
 from include.spec.models import FamilySpec
 from include.store.database import open_database
@@ -21,6 +23,7 @@ from include.store.objects import ObjectStore, open_store
 from tests.fakes.tiny_family import FAMILY, tiny_package, tiny_spec
 
 START = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+STAGES = ("shadow", "canary", "full")
 
 
 @dataclass
@@ -63,6 +66,10 @@ class FakeGateway:
     shown: dict[str, Any] = field(default_factory=dict)
     away: str = ""
     stuck: bool = False
+    broken: str = ""
+
+    def load_check(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"verdict": "FAIL" if self.broken else "PASS", "why": [self.broken or "loads"]}
 
     def stats(self, settings: Settings, family: str, generation: int) -> dict[str, Any]:
         if self.away:
@@ -197,6 +204,7 @@ def make_tunnel(settings: Settings, folder: Path, patch: pytest.MonkeyPatch) -> 
     shown, mlflow = FakeGateway(), FakeMlflow()
     patch.setattr(registry, "MlflowRegistry", lambda url: mlflow)
     patch.setattr(gateway, "stats", shown.stats)
+    patch.setattr(load_check, "check", shown.load_check)
     for module in (gateway, bootstrap, rollback):
         patch.setattr(module, "wait_for_generation", shown.wait_for_generation)
     return Tunnel(
@@ -237,3 +245,24 @@ def fresh(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def ledger(settings: Settings) -> Ledger:
     return Ledger(open_database(settings.database_url))
+
+
+def bad(**changes: Any) -> dict[str, Any]:
+    """Stats in which the challenger does badly."""
+    challenger = variant(quality={"hit_at_10": {"mean": 0.3, "n": 200, "sd": 0.4}}, **changes)
+    return {"variants": {"champion": variant(), "challenger": challenger}}
+
+
+def interfere(tunnel: Tunnel, version: str = "6.6.6") -> int:
+    """Somebody else moves the traffic."""
+    route = tunnel.ledger.route("tiny")
+    table = all_to(Variant(role=Role.CHAMPION, version=version, digest="e" * 64))
+    expected = route.generation if route else 0
+    return tunnel.ledger.swap_route("tiny", expected, table, reason="by hand", actor="you", at=tunnel.now)
+
+
+@pytest.fixture
+def rollout(tunnel: Tunnel) -> str:
+    """A rollout that has begun, on the bootstrap baseline."""
+    found: str = tunnel.begin(tunnel.register()["model_version"])["rollout"]
+    return found

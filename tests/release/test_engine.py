@@ -1,44 +1,17 @@
-"""Rollouts: forward on evidence, back on anything else, and never twice."""
+"""Rollouts: forward on evidence, never past a stage that was not passed, and never over somebody else's change."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from include.release.gateway import GatewayError
-from include.release.ledger import Event, Ledger, Route, StaleRoute
-from include.release.rollback import all_to, revert, served_fully
-from include.release.routing import Role, RoutingTable, Variant
+from include.release.ledger import Event, Ledger, StaleRoute
 from include.release.state import ReleaseError
 from include.serving.package import PackageError
 from tests.fakes.tiny_family import tiny_spec
-from tests.release.conftest import START, Tunnel, variant
-
-STAGES = ("shadow", "canary", "full")
-
-
-def bad(**changes: Any) -> dict[str, Any]:
-    """Stats in which the challenger does badly."""
-    challenger = variant(quality={"hit_at_10": {"mean": 0.3, "n": 200, "sd": 0.4}}, **changes)
-    return {"variants": {"champion": variant(), "challenger": challenger}}
-
-
-def interfere(tunnel: Tunnel, version: str = "6.6.6") -> int:
-    """Somebody else moves the traffic."""
-    route = tunnel.ledger.route("tiny")
-    table = all_to(Variant(role=Role.CHAMPION, version=version, digest="e" * 64))
-    expected = route.generation if route else 0
-    return tunnel.ledger.swap_route("tiny", expected, table, reason="by hand", actor="you", at=tunnel.now)
-
-
-@pytest.fixture
-def rollout(tunnel: Tunnel) -> str:
-    """A rollout that has begun, on the bootstrap baseline."""
-    found: str = tunnel.begin(tunnel.register()["model_version"])["rollout"]
-    return found
+from tests.release.conftest import STAGES, Tunnel, bad, interfere, variant
 
 
 class TestFlight:
@@ -65,7 +38,14 @@ class TestFlight:
 
         events = [entry.event for entry in reversed(tunnel.ledger.entries("tiny"))]
         stages = [Event.STAGE_BEGUN, Event.STAGE_ENTERED, Event.STAGE_JUDGED] * 3
-        told = [Event.ROLLOUT_BEGUN, *stages[:-1], Event.STAGE_BEGUN, Event.STAGE_JUDGED, Event.PROMOTED]
+        told = [
+            Event.ROLLOUT_BEGUN,
+            Event.LOAD_CHECKED,
+            *stages[:-1],
+            Event.STAGE_BEGUN,
+            Event.STAGE_JUDGED,
+            Event.PROMOTED,
+        ]
         assert events[-len(told) :] == told
 
     def test_the_record_of_a_stage_tells_what_it_was_judged_on(self, tunnel: Tunnel, rollout: str) -> None:
@@ -258,88 +238,6 @@ class TestWaiting:
         assert tunnel.enter(rollout, "shadow")["generation"] == 2
 
 
-class TestRollback:
-    def test_traffic_returns_to_what_served_before(self, tunnel: Tunnel) -> None:
-        old = tunnel.fly("a")
-        rollout = tunnel.begin(tunnel.register()["model_version"], run="release/b")["rollout"]
-        tunnel.pass_stage(rollout, "shadow")
-        tunnel.enter(rollout, "canary")
-        found = tunnel.roll_back(rollout)
-        assert (found["changed"], found["to"]) == (True, old)
-        route = tunnel.ledger.route("tiny")
-        assert route is not None
-        assert (route.table.champion.version, route.table.challenger) == (old, None)
-        assert tunnel.gateway.waited[-1] == route.generation
-        assert tunnel.mlflow.aliases == {"champion": "1"}
-
-    def test_again_is_told_once(self, tunnel: Tunnel, rollout: str) -> None:
-        tunnel.enter(rollout, "shadow")
-        first = tunnel.roll_back(rollout, "first reason")
-        again = tunnel.roll_back(rollout, "second reason")
-        assert again == first
-        assert len(tunnel.ledger.entries("tiny", frozenset({Event.ROLLED_BACK}))) == 1
-
-    def test_even_after_promotion(self, tunnel: Tunnel) -> None:
-        old = tunnel.fly("a")
-        rollout = tunnel.begin(tunnel.register()["model_version"], run="release/b")["rollout"]
-        for stage in STAGES:
-            tunnel.pass_stage(rollout, stage)
-        tunnel.promote(rollout)
-        assert tunnel.roll_back(rollout)["to"] == old
-        assert tunnel.champion() == old
-
-    def test_before_the_first_stage_there_is_nothing_to_move(self, tunnel: Tunnel, rollout: str) -> None:
-        before = tunnel.ledger.route("tiny")
-        assert not tunnel.roll_back(rollout)["changed"]
-        assert tunnel.ledger.route("tiny") == before
-
-    def test_a_version_that_does_not_load_any_more_is_passed_over(self, tunnel: Tunnel) -> None:
-        first, second = tunnel.fly("a"), tunnel.fly("b")
-        rollout = tunnel.begin(tunnel.register()["model_version"], run="release/c")["rollout"]
-        tunnel.enter(rollout, "shadow")
-        digest = next(row.digest for row in tunnel.versions() if row.version == second)
-        tunnel.store.put(f"models/tiny/{digest}/model.json", b"{}")
-        shutil.rmtree(tunnel.settings.home / "cache", ignore_errors=True)
-        found = tunnel.roll_back(rollout)
-        assert found["to"] == first
-        assert second in found["note"]
-
-    def test_with_nothing_to_go_back_to_the_candidate_serves_on(self, tunnel: Tunnel) -> None:
-        release = tiny_spec().release.model_dump()
-        tunnel.spec = tiny_spec(release={**release, "bootstrap": None})
-        rollout = tunnel.begin(tunnel.register()["model_version"])["rollout"]
-        tunnel.enter(rollout, "shadow")
-        found = tunnel.roll_back(rollout)
-        assert (found["changed"], found["to"]) == (False, None)
-        assert "a person must decide" in found["note"]
-        assert tunnel.champion() == "1.0.0"
-        assert tunnel.roll_back(rollout) == found
-        second = tunnel.begin(tunnel.register()["model_version"], run="release/2")
-        assert second["champion"]["version"] == "1.0.0"  # the way is free for a better one
-        tunnel.enter(second["rollout"], "shadow")
-        assert tunnel.roll_back(second["rollout"])["to"] == "1.0.0"
-
-    def test_mlflow_being_away_does_not_keep_traffic_from_going_back(self, tunnel: Tunnel, rollout: str) -> None:
-        tunnel.enter(rollout, "shadow")
-        tunnel.mlflow.broken = True
-        found = tunnel.roll_back(rollout)
-        assert found["changed"]
-        assert "MLflow" in found["registry"]
-
-    def test_a_gateway_that_does_not_follow_is_an_error_after_the_ledger_changed(
-        self, tunnel: Tunnel, rollout: str
-    ) -> None:
-        tunnel.enter(rollout, "shadow")
-        tunnel.gateway.stuck = True
-        with pytest.raises(GatewayError):
-            tunnel.roll_back(rollout)
-        assert tunnel.ledger.route("tiny").table.challenger is None  # type: ignore[union-attr]
-        with pytest.raises(GatewayError):
-            tunnel.roll_back(rollout)
-        tunnel.gateway.stuck = False
-        assert tunnel.roll_back(rollout)["changed"]
-
-
 class TestSomebodyElse:
     def test_a_stage_is_not_entered_over_a_change(self, tunnel: Tunnel, rollout: str) -> None:
         tunnel.pass_stage(rollout, "shadow")
@@ -388,135 +286,3 @@ class TestSomebodyElse:
         monkeypatch.setattr(Ledger, "swap_route", race)
         assert not tunnel.roll_back(rollout)["changed"]
         assert tunnel.champion() == "6.6.6"
-
-
-class TestServedFully:
-    """Pure: which versions had all traffic, the latest first."""
-
-    def route(self, generation: int, champion: str, **fields: Any) -> Route:
-        challenger = fields.pop("challenger", None)
-        table = RoutingTable(
-            champion=Variant(role=Role.CHAMPION, version=champion, digest="d"),
-            challenger=Variant(role=Role.CHALLENGER, version=challenger, digest="d") if challenger else None,
-            **fields,
-        )
-        return Route(generation, table, "", "", START)
-
-    def found(self, *routes: Route, **named: Any) -> list[str]:
-        return [variant.version for variant in served_fully(routes, **{"without": "3.0.0", **named})]
-
-    def test_the_latest_first_and_each_once(self) -> None:
-        assert self.found(self.route(3, "1.0.0"), self.route(2, "2.0.0"), self.route(1, "1.0.0")) == ["1.0.0", "2.0.0"]
-
-    def test_a_share_or_a_shadow_is_not_all_traffic(self) -> None:
-        shared = self.route(2, "2.0.0", challenger="4.0.0", challenger_share=0.5, stage="half", rollout="r")
-        shadowed = self.route(3, "2.0.0", challenger="4.0.0", shadow=True, stage="shadow", rollout="r")
-        assert self.found(shadowed, shared, self.route(1, "1.0.0")) == ["1.0.0"]
-
-    def test_a_candidate_that_was_alone_is_not_settled_while_it_is_judged(self) -> None:
-        assert self.found(self.route(2, "2.0.0", stage="shadow", rollout="r"), self.route(1, "1.0.0")) == ["1.0.0"]
-
-    def test_neither_the_bad_one_nor_its_rollout(self) -> None:
-        routes = [self.route(3, "3.0.0"), self.route(2, "2.0.0", rollout="r"), self.route(1, "1.0.0")]
-        assert self.found(*routes) == ["2.0.0", "1.0.0"]
-        assert self.found(*routes, rollout="r") == ["1.0.0"]
-
-    def test_nothing_served(self) -> None:
-        assert self.found() == []
-
-
-class TestRevert:
-    def revert(self, tunnel: Tunnel, to: str | None = None) -> dict[str, Any]:
-        return revert(tunnel.settings, "tiny", to=to, reason="it is wrong", actor="on call", at=tunnel.now)
-
-    def test_to_the_last_that_served(self, tunnel: Tunnel) -> None:
-        tunnel.fly("a"), tunnel.fly("b"), tunnel.fly("c")
-        assert self.revert(tunnel)["to"] == "1.1.0"
-        assert self.revert(tunnel)["to"] == "1.2.0"  # what served last before that
-
-    def test_to_a_named_version_that_served(self, tunnel: Tunnel) -> None:
-        tunnel.fly("a"), tunnel.fly("b"), tunnel.fly("c")
-        assert self.revert(tunnel, "1.0.0")["to"] == "1.0.0"
-        assert tunnel.champion() == "1.0.0"
-
-    @pytest.mark.parametrize("to", ["1.0.1", "9.9.9"])
-    def test_not_to_what_never_served(self, tunnel: Tunnel, to: str) -> None:
-        tunnel.fly("a")
-        with pytest.raises(Exception, match="no version"):
-            self.revert(tunnel, to)
-        assert tunnel.champion() == "1.0.0"
-
-    def test_it_ends_a_rollout_under_way(self, tunnel: Tunnel) -> None:
-        old = tunnel.fly("a")
-        rollout = tunnel.begin(tunnel.register()["model_version"], run="release/b")["rollout"]
-        tunnel.enter(rollout, "shadow")
-        assert self.revert(tunnel)["to"] == old
-        assert tunnel.judge(rollout, "shadow")["verdict"] == "INCONCLUSIVE"
-        assert not tunnel.roll_back(rollout)["changed"]
-
-    def test_nothing_serves(self, tunnel: Tunnel) -> None:
-        with pytest.raises(Exception, match="nothing serves"):
-            self.revert(tunnel)
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class TestCrashes:
-    """A process that dies before or after any write, and is started again, ends where an unharmed one ends."""
-
-    @pytest.mark.parametrize("ends_well", [True, False])
-    def test_whenever_it_dies_the_story_is_the_same(
-        self, fresh: Callable[[], Tunnel], ends_well: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        unharmed, writes = self.story(fresh(), ends_well, None, monkeypatch)
-        assert writes > 8
-        for number in range(1, writes + 1):
-            for after in (False, True):
-                harmed, _ = self.story(fresh(), ends_well, (number, after), monkeypatch)
-                assert harmed == unharmed, f"died {'after' if after else 'before'} write {number}"
-
-    def story(
-        self, tunnel: Tunnel, ends_well: bool, death: tuple[int, bool] | None, patch: pytest.MonkeyPatch
-    ) -> tuple[Any, int]:
-        """What the ledger holds at the end, and how many writes that took."""
-        insert, writes = Ledger._insert, 0
-
-        def dying(self: Ledger, *arguments: Any) -> bool:
-            nonlocal writes
-            writes += 1
-            if death == (writes, False):
-                raise Killed
-            done = insert(self, *arguments)
-            if death == (writes, True):
-                raise Killed
-            return done
-
-        digest = tunnel.package()
-        steps: list[Callable[[], Any]] = [lambda: tunnel.register(digest), lambda: tunnel.begin("1.0.0")]
-        with patch.context() as context:
-            context.setattr(Ledger, "_insert", dying)
-            rollout = [self.tried(step) for step in steps][-1]["rollout"]
-            for stage in STAGES:
-                self.tried(lambda stage=stage: tunnel.enter(rollout, stage))
-                tunnel.later(5)
-                tunnel.gateway.shown = bad() if stage == "canary" and not ends_well else {}
-                if self.tried(lambda stage=stage: tunnel.judge(rollout, stage))["verdict"] != "PASS":
-                    self.tried(lambda: tunnel.roll_back(rollout))
-                    break
-            else:
-                self.tried(lambda: tunnel.promote(rollout))
-        route = tunnel.ledger.route("tiny")
-        assert route is not None
-        routes = [route, *tunnel.ledger.routes_before("tiny", route.generation)]
-        tables = [(found.table.stage, found.table.champion.version, found.table.challenger_share) for found in routes]
-        events = [(entry.event, entry.model_version) for entry in tunnel.ledger.entries("tiny")]
-        return (tables, events, len(tunnel.mlflow.versions), tunnel.mlflow.aliases), writes
-
-    def tried(self, step: Callable[[], Any]) -> Any:
-        """Runs a step as Airflow does: again when its process died."""
-        try:
-            return step()
-        except Killed:
-            return step()

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from include.release import candidate, engine, judging, registry
+from include.release import candidate, engine, judging, load_check, registry
 from include.release.ledger import Event, Ledger
 from include.release.rollback import revert
 from include.settings import PROJECT_ROOT, Settings
@@ -186,10 +186,17 @@ def test_good_arrives_bad_goes_back_and_no_request_fails(live: Settings, tmp_pat
     assert events.count(Event.PROMOTED) == 1
 
 
-def test_a_candidate_that_does_not_load_never_answers(live: Settings, tmp_path: Path) -> None:
+def test_a_candidate_that_does_not_load_never_answers(
+    live: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert registered(live, tmp_path, skill=0.9) == "1.0.0"
     broken = registered(live, tmp_path, skill=0.9, outputs=["what it never gives"])
-    begun = engine.begin(live, spec(), broken, run="release/x", actor="test", at=datetime.now(UTC))
+    with pytest.raises(load_check.LoadCheckFailed, match="outputs that it does not give"):
+        engine.begin(live, spec(), broken, run="release/x", actor="test", at=datetime.now(UTC))
+
+    # and where it loads on the worker, but not in the gateway
+    monkeypatch.setattr(load_check, "check", lambda *_, **__: {"verdict": "PASS", "why": []})
+    begun = engine.begin(live, spec(), broken, run="release/y", actor="test", at=datetime.now(UTC))
     with pytest.raises(Exception, match="cannot load generation"):
         engine.enter_stage(live, spec(), begun["rollout"], "shadow", actor="test", at=datetime.now(UTC))
     found = engine.roll_back(live, spec(), begun["rollout"], reason="no", actor="test", at=datetime.now(UTC))

@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from include.release.rollout import (
-    ALPHA,
-    Observed,
-    Quality,
-    boundary,
-    decide,
-    newcombe,
-    paired_interval,
-    pooled,
-    wilson,
-)
+from include.release.bounds import ALPHA, boundary, newcombe, paired_interval, wilson
+from include.release.evidence import Observed, Quality, pooled
+from include.release.rollout import decide
 from include.spec.rollout import GuardrailSpec, StageSpec
 
 STAGE = StageSpec(name="half", traffic=0.5, min_seconds=10, max_seconds=60, min_requests=100, min_labels=40)

@@ -16,18 +16,16 @@ from plugins.windtunnel.runs import run_actor, run_name
 def select(family: str) -> dict[str, Any]:
     """The candidate to release: the newest announced one, or the version that a person asked for."""
     from include.release import engine
+    from include.release.load_check import LoadCheckFailed
 
     context = get_current_context()
     wanted = _wanted(context)
     spec = load_family(family, wanted["profile"])
-    begun = engine.begin(
-        Settings.from_env(),
-        spec,
-        wanted["model_version"],
-        run=run_name(context),
-        actor=run_actor(context),
-        at=datetime.now(UTC),
-    )
+    run, actor, now = run_name(context), run_actor(context), datetime.now(UTC)
+    try:
+        begun = engine.begin(Settings.from_env(), spec, wanted["model_version"], run=run, actor=actor, at=now)
+    except LoadCheckFailed as error:
+        raise AirflowFailException(str(error)) from error
     if begun.get("skip"):
         raise AirflowSkipException(f"nothing to release: {begun['skip']}")
     return {**begun, "profile": wanted["profile"]}

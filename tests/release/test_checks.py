@@ -1,0 +1,81 @@
+"""Memory, and proof of quality: what looks good enough by chance does not go on where the spec asks for more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.release.test_rollout import RAILS, STAGE, answer, judged, seen
+
+
+class TestMemory:
+    RAILS = {**RAILS.model_dump(), "max_memory_growth_mb": 100.0}
+
+    def test_a_gateway_that_grows_fails_the_candidate(self) -> None:
+        outcome = judged(guardrails=self.RAILS, memory={"opened_mb": 300.0, "now_mb": 401.0})
+        assert answer(outcome) == "FAIL"
+        assert outcome["why"][0] == "memory: the gateway grew by 101 MB to 401 MB since the stage began, allowed 100 MB"
+
+    @pytest.mark.parametrize(
+        "memory", [{"opened_mb": 300.0, "now_mb": 400.0}, {"opened_mb": 300.0, "now_mb": 9.0}, None]
+    )
+    def test_within_the_limit_or_unknown_it_passes(self, memory: dict[str, float] | None) -> None:
+        assert answer(judged(guardrails=self.RAILS, memory=memory)) == "PASS"
+
+    def test_nobody_looks_without_a_limit(self) -> None:
+        outcome = judged(memory={"opened_mb": 0.0, "now_mb": 1e6})
+        assert (answer(outcome), "memory" in outcome["checks"]) == ("PASS", False)
+
+
+class TestProof:
+    """Where the spec asks for proof, a candidate that only looks good enough does not go on."""
+
+    RAILS = {**RAILS.model_dump(), "quality_proof": "certain"}
+
+    def judged(self, quality: float = 0.9, labels: int = 60, **fields: Any) -> dict[str, Any]:
+        theirs = seen(labels=max(labels, 60))
+        return judged(seen(quality, labels), theirs, **{"guardrails": self.RAILS, **fields})
+
+    def test_few_labels_are_not_enough_and_the_stage_ends_inconclusive(self) -> None:
+        assert answer(self.judged(guardrails=RAILS.model_dump())) == "PASS"
+        assert (answer(self.judged()), self.judged()["proven"]) == ("WAIT", False)
+        assert answer(self.judged(seconds=60)) == "INCONCLUSIVE"
+
+    def test_many_are(self) -> None:
+        assert (answer(self.judged(labels=2000)), self.judged(labels=2000)["proven"]) == ("PASS", True)
+
+    def test_one_stage_that_showed_it_is_enough_for_those_that_follow(self) -> None:
+        assert answer(self.judged(proven_in="shadow")) == "PASS"
+        assert answer(self.judged(0.84, proven_in="shadow")) == "WAIT"
+
+    def test_a_person_may_end_the_wait(self) -> None:
+        word = {"actor": "ada", "reason": "read 50 answers", "at": "2026-11-02T09:00:00Z"}
+        assert answer(self.judged(waved_on=word)) == "PASS"
+
+    @pytest.mark.parametrize(("traffic", "expected"), [(0.5, "PASS"), (1.0, "WAIT")])
+    def test_without_labels_nobody_gets_all_traffic(self, traffic: float, expected: str) -> None:
+        stage = STAGE.model_copy(update={"min_labels": 0, "traffic": traffic})
+        assert answer(self.judged(labels=0, stage=stage)) == expected
+        assert answer(self.judged(labels=0, stage=stage, proven_in="shadow")) == "PASS"
+
+    @pytest.mark.parametrize("labels", [50, 400])
+    def test_a_candidate_that_is_five_points_worse_hardly_ever_gets_through(self, labels: int) -> None:
+        """Observed, chance lets it through within a tolerance of three points; where proof is asked for it does not."""
+        tries, random = 400, np.random.default_rng(0)
+        passed = dict.fromkeys(("observed", "certain"), 0)
+        for _ in range(tries):
+            theirs, mine = random.random(labels) < 0.9, random.random(labels) < 0.85
+            pairs = mine.astype(float) - theirs
+            evidence = {"mean": pairs.mean(), "n": labels, "sd": pairs.std(ddof=1)}
+            for proof in passed:
+                outcome = judged(
+                    seen(mine.mean(), labels),
+                    seen(theirs.mean(), labels),
+                    paired={"hit_at_10": evidence},
+                    guardrails={**RAILS.model_dump(), "max_quality_drop": 0.03, "quality_proof": proof},
+                )
+                passed[proof] += answer(outcome) == "PASS"
+        assert passed["certain"] <= 0.02 * tries
+        assert passed["observed"] > 0.1 * tries
