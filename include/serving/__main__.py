@@ -12,17 +12,14 @@ import socket
 import sys
 from collections.abc import Sequence
 
-import uvicorn
-
 from include.errors import UserError, WindtunnelError
-from include.serving.app import make_app
 from include.serving.config import GatewayConfig
 from include.serving.gateway import Gateway
+from include.serving.server import BACKLOG, GatewayServer
 from include.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 _SWITCH_SECONDS = 0.001
-_BACKLOG = 2048
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,20 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(gateway: Gateway, listener: socket.socket) -> int:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(gateway),
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(gateway.config.grace_seconds),
-        )
-    )
+    server = GatewayServer(gateway)
     # uvicorn raises the signal again once it has stopped; by then the work is done and the exit is a clean one
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: None)
@@ -81,7 +65,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)  # who comes before the loop runs waits, and is not refused
+        listener.listen(BACKLOG)  # who comes before the loop runs waits, and is not refused
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from include.errors import UserError
+from include.serving.keys import CLIENTS_VARIABLE, KEY_VARIABLE, Client, read_clients
 
-KEY_VARIABLE = "WINDTUNNEL_GATEWAY_API_KEY"
 OPEN_VARIABLE = "WINDTUNNEL_GATEWAY_ALLOW_OPEN"
-_MIN_KEY = 16
+_LIMIT_VARIABLE = "WINDTUNNEL_GATEWAY_{}"
+_NOT_LIMITS = frozenset({"host", "port", "clients", "workers"})
+_MAY_BE_ZERO = frozenset({"drain_seconds"})
 
 
 def cores() -> int:
@@ -24,36 +29,55 @@ class GatewayConfig:
     """Attributes:
 
     host, port: Where to listen; port 0 takes a free one.
-    api_key: What clients must send as `Authorization: Bearer KEY` or `X-API-Key: KEY`; None asks for nothing.
+    clients: Whose keys are accepted, as `Authorization: Bearer KEY` or `X-API-Key: KEY`; none asks for no key.
     workers: Calls of one model that run at the same time.
+
+    Everything below is also an environment variable, `WINDTUNNEL_GATEWAY_MAX_BODY` and so on.
+
     max_body: Largest request body, bytes.
     max_text: Longest text value in a request, characters.
     max_rows: Most examples in one inference request.
+    max_values: Most values in all inputs of a request.
     max_batch: Most examples that one model call answers.
-    answer_seconds: How long a model may take for an answer before the request fails.
-    max_waiting: Requests that may wait per model before more are turned away with 503.
+    answer_seconds: How long a request may take, from its queue to its answer, before it fails.
+    read_seconds: How long a client may take to send a request, and how long an answer may wait for it to be read.
+    max_under_way: Requests that are taken at once, those being read included; beyond it 503.
+    max_waiting: Examples that may wait per model; beyond it 503.
+    max_wait_seconds: How long a request may have to wait for its model, by the speed of the last calls; beyond it 503.
+    max_connections: Open connections; further ones are told 503 and closed.
+    client_rate: Requests per second of one client, if its key says nothing else; beyond it 429. None is no limit.
+    client_under_way: Requests of one client at once, likewise. Without keys a client is an address.
     remembered: Answers that feedback can still refer to.
     shadow_queue: Copied requests that may wait for the challenger before more are dropped.
     poll_seconds: How often the ledger is asked for a new routing table.
     flush_seconds, flush_rows: When the prediction log writes a segment.
-    grace_seconds: How long requests in flight may take when the gateway stops.
+    drain_seconds: How long a gateway that was told to stop says that it is not ready, and still takes requests.
+    grace_seconds: How long requests in flight may take after that.
     """
 
     host: str = "127.0.0.1"
     port: int = 8900
-    api_key: str | None = None
+    clients: tuple[Client, ...] = ()
     workers: int = 2
     max_body: int = 1 << 20
     max_text: int = 10_000
     max_rows: int = 256
+    max_values: int = 65_536
     max_batch: int = 16
     answer_seconds: float = 10.0
+    read_seconds: float = 10.0
+    max_under_way: int = 2048
     max_waiting: int = 1024
+    max_wait_seconds: float = 5.0
+    max_connections: int = 4096
+    client_rate: float | None = None
+    client_under_way: int | None = None
     remembered: int = 20_000
     shadow_queue: int = 256
     poll_seconds: float = 0.5
     flush_seconds: float = 2.0
     flush_rows: int = 500
+    drain_seconds: float = 0.0
     grace_seconds: float = 30.0
 
     @classmethod
@@ -66,27 +90,42 @@ class GatewayConfig:
         allow_open: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> GatewayConfig:
-        """The configuration for `host` and `port`, with the API key from the environment.
+        """The configuration for `host` and `port`, with keys and limits from the environment.
 
         Raises:
-            UserError: The address can be reached from outside and there is no key, or the key is too short to be one.
+            UserError: The address can be reached from outside and there is no key, a key is too short to be one, a
+                file of keys cannot be used, or a limit is no number.
         """
         env = os.environ if environ is None else environ
-        key = env.get(KEY_VARIABLE) or None
-        if key is not None and (len(key) < _MIN_KEY or not key.isascii()):
-            raise UserError(
-                f"the API key must be at least {_MIN_KEY} ASCII characters",
-                where=KEY_VARIABLE,
-                hint="try `openssl rand -hex 24`",
-            )
+        clients = read_clients(env)
         is_open = allow_open or env.get(OPEN_VARIABLE, "").lower() in {"1", "true", "yes"}
-        if key is None and not is_loopback(host) and not is_open:
+        if not clients and not is_loopback(host) and not is_open:
             raise UserError(
                 f"refusing to listen on {host} without an API key: anyone who reaches it could ask the models",
                 where="--host",
-                hint=f"set {KEY_VARIABLE}, listen on 127.0.0.1, or pass --allow-open if a proxy checks who asks",
+                hint=f"set {KEY_VARIABLE} or {CLIENTS_VARIABLE}, listen on 127.0.0.1, or pass --allow-open if a proxy "
+                "checks who asks",
             )
-        return cls(host=host, port=port, api_key=key, workers=workers or cores())
+        return cls(host=host, port=port, clients=clients, workers=workers or cores(), **_limits(env))
+
+
+def _limits(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The limits that the environment sets."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(GatewayConfig):
+        variable = _LIMIT_VARIABLE.format(field.name.upper())
+        if field.name in _NOT_LIMITS or not (text := environ.get(variable)):
+            continue
+        whole = "int" in str(field.type)
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = -1
+        if not math.isfinite(value) or value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO):
+            kind = "a whole number above 0" if whole else "a number above 0"
+            raise UserError(f"expected {kind}, not {text!r}", where=variable, hint="leave it out for the default")
+        found[field.name] = value
+    return found
 
 
 def is_loopback(host: str) -> bool:

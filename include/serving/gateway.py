@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,8 @@ from typing import Any
 from include.errors import FailureKind, WindtunnelError, clip
 from include.families.contract import ModelRuntime
 from include.release.routing import Variant
-from include.serving.batching import Answers, Inputs, ModelTimeout
+from include.serving.admission import Admission
+from include.serving.calls import Answers, Inputs, ModelStuck, ModelTimeout
 from include.serving.config import GatewayConfig
 from include.serving.feedback import FeedbackBook
 from include.serving.memory import resident_mb
@@ -26,12 +26,16 @@ from include.serving.models import LoadedTable, Model, ModelLoader
 from include.serving.predictions import PREDICTION, PredictionLog
 from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
 from include.serving.stats import Lane, Place, Stats
+from include.serving.threads import SideWork
 from include.serving.watcher import LedgerRoutes, RouteSource, Watcher
 from include.serving.wire import RequestError
 from include.settings import Settings
 from include.store.objects import ObjectStore, open_store
 
 log = logging.getLogger(__name__)
+
+_STUCK_RETRY = 10
+_FEEDBACK_WAITING, _FEEDBACK_THREADS = 256, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Question:
         unit: Who asks; decides on the variant.
         version: The model version that the client insists on; None leaves it to the split.
         started: `perf_counter` when the request came in.
+        seconds: How long the client wants to wait; None leaves it to the gateway.
     """
 
     table: LoadedTable
@@ -51,6 +56,7 @@ class Question:
     version: str | None
     request_id: str
     started: float
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,12 @@ class Gateway:
         self.watcher = Watcher(routes, loader, self._opened, config.poll_seconds)
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
         self.shadow = ShadowLane(config.shadow_queue, self._in_shadow, self._shadow_done)
+        self.admission = Admission(config.max_under_way, config.client_rate, config.client_under_way)
+        self.labelling = SideWork(
+            "feedback", _FEEDBACK_THREADS, max_waiting=_FEEDBACK_WAITING, seconds=config.answer_seconds
+        )
         self.turned_away = 0
+        self.draining = False
         self._opened_mb: dict[tuple[str, int], float] = {}
 
     @classmethod
@@ -100,6 +111,11 @@ class Gateway:
         self.log.start()
         self.shadow.start()
         self.watcher.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return bool(self.watcher.tables) and not self.draining
 
     async def stop(self) -> None:
         """Ends that, and writes the prediction log; call it when no request is in flight any more.
@@ -140,14 +156,14 @@ class Gateway:
 
         Raises:
             RequestError: No such version (404), too many wait (503).
-            ModelFailed: The model's own code failed (500), took too long (504), or refused the input (422).
+            ModelFailed: The model's code failed (500), took too long (504), hangs (503), or refused the input (422).
         """
         table = question.table
         variant, lane = _chosen(question)
         model = table.models[variant.digest]
         place = table.place(variant, lane)
         try:
-            answers = await model.batcher.submit(question.inputs, question.rows)
+            answers = await model.batcher.submit(question.inputs, question.rows, question.seconds)
         except RequestError:
             self.turned_away += 1
             raise
@@ -216,8 +232,11 @@ class Gateway:
         self.stats.record(place, latency_ms, failed=True)
         sentence = f"{type(error).__name__}: {clip(error, 200)}"
         self._log_rows(place, [question.request_id], question.unit, question.inputs, None, latency_ms, sentence)
-        status = 504 if isinstance(error, ModelTimeout) else 500
-        return ModelFailed("the model failed on this request", status=status, request_id=question.request_id)
+        if isinstance(error, ModelStuck):
+            return ModelFailed("the model hangs", status=503, retry_after=_STUCK_RETRY, request_id=question.request_id)
+        if isinstance(error, ModelTimeout):
+            return ModelFailed("the model did not answer in time", status=504, request_id=question.request_id)
+        return ModelFailed("the model failed on this request", status=500, request_id=question.request_id)
 
     def _in_shadow(self, copy: Copy) -> bool:
         table = self.watcher.tables.get(copy.place.family)
@@ -276,11 +295,6 @@ def _chosen(question: Question) -> tuple[Variant, Lane]:
             f"version {clip(question.version, 64)!r} is not loaded", status=404, hint=f"loaded: {loaded}"
         )
     return variant, Lane.DIRECT
-
-
-def new_request_id() -> str:
-    """A request id that cannot be guessed: whoever knows it may label the answer."""
-    return os.urandom(16).hex()
 
 
 def _now() -> datetime:

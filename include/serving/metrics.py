@@ -82,7 +82,24 @@ class _GatewayCollector(Collector):
             "windtunnel_shadow_dropped", "Copies that did not fit the shadow queue.", value=gateway.shadow.dropped
         )
         yield CounterMetricFamily(
-            "windtunnel_turned_away", "Requests refused because too many waited.", value=gateway.turned_away
+            "windtunnel_turned_away",
+            "Requests refused because too many waited.",
+            value=gateway.turned_away + gateway.admission.refused_full,
+        )
+        refused = CounterMetricFamily(
+            "windtunnel_client_refused", "Requests of a client over its limits.", labels=["client"]
+        )
+        for client, count in list(gateway.admission.refused_clients.items()):
+            refused.add_metric([client], count)
+        yield refused
+        yield GaugeMetricFamily(
+            "windtunnel_requests_under_way", "Requests being answered.", value=gateway.admission.under_way
+        )
+        yield GaugeMetricFamily(
+            "windtunnel_model_waiting", "Examples that wait.", value=sum(m.batcher.waiting_rows for m in models)
+        )
+        yield GaugeMetricFamily(
+            "windtunnel_model_stuck", "Models all of whose threads hang.", value=sum(m.batcher.stuck for m in models)
         )
         yield GaugeMetricFamily(
             "windtunnel_model_calls", "Calls of the models that are loaded.", value=sum(m.batcher.calls for m in models)

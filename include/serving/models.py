@@ -13,7 +13,8 @@ from typing import Any
 
 from include.families.contract import ModelRuntime, load_code
 from include.release.routing import RoutingTable, Variant, assign
-from include.serving.batching import Batcher, ModelError, answer
+from include.serving.batching import Batcher
+from include.serving.calls import ModelError, answer, shape_of
 from include.serving.config import GatewayConfig
 from include.serving.package import PackageError, fetch, read_package
 from include.serving.stats import Lane, Place
@@ -67,6 +68,11 @@ class LoadedTable:
         return next((variant for variant in self.table.variants if variant.version == version), None)
 
     @property
+    def champion(self) -> Model:
+        """The champion's model; all variants of a table take and give the same tensors."""
+        return self.models[self.table.champion.digest]
+
+    @property
     def shadow(self) -> Variant | None:
         """The challenger, where it works in the champion's shadow."""
         return self.table.challenger if self.table.shadow else None
@@ -111,6 +117,7 @@ class ModelLoader:
             workers=config.workers,
             max_rows=rows,
             max_waiting=config.max_waiting,
+            max_wait=config.max_wait_seconds,
             seconds=config.answer_seconds,
         )
         return Model(digest, runtime, batcher, shapes, batched)
@@ -154,14 +161,3 @@ def _seconds(runtime: ModelRuntime, rows: list[dict[str, Any]]) -> float:
     started = perf_counter()
     answer(runtime, {name: [row[name] for row in rows] for name in runtime.inputs}, len(rows))
     return perf_counter() - started
-
-
-def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of nested lists; () for a plain value."""
-    shape: list[int] = []
-    while isinstance(value, (list, tuple)):
-        shape.append(len(value))
-        if not value:
-            break
-        value = value[0]
-    return tuple(shape)

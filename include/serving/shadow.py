@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from include.errors import clip
-from include.serving.batching import Answers, Inputs
+from include.serving.calls import Answers, Inputs
 from include.serving.models import Model
 from include.serving.stats import Place
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from include.errors import FINAL_KINDS, WindtunnelError, clip
 from include.families.contract import ModelRuntime, load_code
-from include.serving.batching import answer
+from include.serving.calls import answer
 from include.serving.memory import resident_mb
 from include.serving.models import trial_row, warm_up
 from include.serving.package import read_package

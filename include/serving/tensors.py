@@ -13,8 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from include.families.contract import ModelRuntime
-from include.serving.batching import Answers, ModelError
-from include.serving.models import shape_of
+from include.serving.calls import Answers, ModelError, shape_of
 from include.serving.wire import RequestError
 
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
@@ -34,7 +33,7 @@ class TensorIn(BaseModel):
     name: Short
     shape: list[Annotated[StrictInt, Field(ge=0)]] = Field(max_length=_MAX_DIMENSIONS)
     datatype: Short
-    data: list[Any]
+    data: list[Any] | None = None
     parameters: dict[str, Any] = {}
 
 
@@ -79,22 +78,26 @@ def check_value(name: str, datatype: str, value: Any, max_text: int) -> None:
         raise RequestError(f"{name}: {_kind(value)} is not a {datatype} value")
 
 
-def one_row(runtime: ModelRuntime, values: Mapping[str, Any], max_text: int) -> dict[str, list[Any]]:
+def one_row(runtime: ModelRuntime, values: Mapping[str, Any], max_text: int, max_values: int) -> dict[str, list[Any]]:
     """A single example as the batch of one that the runtime takes.
 
     Raises:
-        RequestError: An input is missing, unknown or not of its datatype.
+        RequestError: An input is missing, unknown, too large or not of its datatype.
     """
     _same_names(values.keys(), runtime)
+    count = 0
     for name, datatype in runtime.inputs.items():
         value = values[name]
         for element in _flat(value, _MAX_DIMENSIONS) if isinstance(value, list) else (value,):
+            count += 1
+            if count > max_values:
+                raise _too_many(max_values)
             check_value(name, datatype, element, max_text)
     return {name: [values[name]] for name in runtime.inputs}
 
 
 def batch(
-    runtime: ModelRuntime, request: InferRequest, max_rows: int, max_text: int
+    runtime: ModelRuntime, request: InferRequest, max_rows: int, max_text: int, max_values: int
 ) -> tuple[dict[str, list[Any]], int]:
     """The inputs of a request, and how many examples they hold.
 
@@ -111,6 +114,8 @@ def batch(
     (count,) = rows
     if not 1 <= count <= max_rows:
         raise RequestError(f"{count} examples; a request takes 1 to {max_rows}")
+    if sum(math.prod(tensor.shape) for tensor in request.inputs) > max_values:
+        raise _too_many(max_values)
     inputs = {name: _values(tensors[name], datatype, max_text) for name, datatype in runtime.inputs.items()}
     return inputs, count
 
@@ -142,6 +147,10 @@ def tensor_out(runtime: ModelRuntime, answers: Answers, name: str) -> dict[str, 
     return {"name": name, "shape": list(shape), "datatype": runtime.outputs[name], "data": data}
 
 
+def _too_many(limit: int) -> RequestError:
+    return RequestError(f"more than {limit} values", hint="send fewer examples at once")
+
+
 def _same_names(given: Any, runtime: ModelRuntime) -> None:
     takes = f"the model takes: {', '.join(runtime.inputs)}"
     if unknown := sorted(set(given) - set(runtime.inputs)):
@@ -155,7 +164,7 @@ def _values(tensor: TensorIn, datatype: str, max_text: int) -> list[Any]:
     name = tensor.name
     if tensor.datatype != datatype:
         raise RequestError(f"{name}: datatype is {tensor.datatype[:32]!r}; the model takes {datatype}")
-    flat = list(_flat(tensor.data, _MAX_DIMENSIONS))
+    flat = list(_flat(tensor.data or [], _MAX_DIMENSIONS))
     if len(flat) != math.prod(tensor.shape):
         raise RequestError(
             f"{name}: shape {tensor.shape} asks for {math.prod(tensor.shape)} values, data holds {len(flat)}"

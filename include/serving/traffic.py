@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from include.errors import UserError, WindtunnelError, clip
-from include.serving.config import KEY_VARIABLE
+from include.serving.keys import KEY_VARIABLE
 from include.serving.stats import Histogram
 
 _MAX_UNDER_WAY = 256

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: bounded request bodies, strict JSON, and errors that a client can act on.
+"""Bytes in, bytes out: strict JSON, and errors that a client can act on.
 
 Whatever a client sends, it gets a 4xx with one sentence in `error` (the field the Open Inference Protocol asks for),
 and never a stack trace.
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from include.errors import UserError, WindtunnelError, clip
@@ -24,14 +23,23 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class RequestError(UserError):
-    """A request that cannot be answered as it is; `status` is the HTTP status."""
+    """A request that cannot be answered as it is; `status` is the HTTP status, `headers` go with it."""
 
     def __init__(
-        self, message: str, *, status: int = 422, retry_after: int | None = None, hint: str = "", **fields: Any
+        self,
+        message: str,
+        *,
+        status: int = 422,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        hint: str = "",
+        **fields: Any,
     ) -> None:
         super().__init__(message, hint=hint, **fields)
         self.status = status
-        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["retry-after"] = str(retry_after)
 
 
 def reply(value: Any, status: int = 200) -> Response:
@@ -46,40 +54,11 @@ def error_reply(error: WindtunnelError) -> Response:
     if error.hint:
         body["hint"] = error.hint
     response = reply(body | error.fields, status)
-    if isinstance(error, RequestError) and error.retry_after is not None:
-        response.headers["retry-after"] = str(error.retry_after)
-    if status == 413:  # the rest of the body is on its way and nobody will read it
+    if isinstance(error, RequestError):
+        response.headers.update(error.headers)
+    if status in {408, 413}:  # the rest of the body is on its way and nobody will read it
         response.headers["connection"] = "close"
     return response
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, if it has at most `limit` bytes.
-
-    Raises:
-        RequestError: It is larger (413), encoded (415), or the client went away.
-    """
-    headers = request.headers
-    if headers.get("content-encoding", "identity") != "identity":
-        raise RequestError("compressed bodies are not accepted", status=415, hint="send plain JSON")
-    length = headers.get("content-length", "")
-    if length.isdigit() and int(length[:20]) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise RequestError("the client went away before its request was complete", status=400) from None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError(f"the body is larger than {limit} bytes", status=413, hint="send fewer or shorter questions")
 
 
 def parse(body: bytes) -> Any:

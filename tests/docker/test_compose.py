@@ -14,7 +14,8 @@ import boto3
 import pytest
 import yaml
 
-from include.serving.config import KEY_VARIABLE, GatewayConfig
+from include.serving.config import GatewayConfig
+from include.serving.keys import KEY_VARIABLE
 from include.settings import Settings
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
@@ -44,7 +45,7 @@ def test_what_is_given_is_what_the_code_reads() -> None:
     filled = {name: re.sub(r"\$\{[^}]*\}", "x" * 20, str(value)) for name, value in given.items()}
     settings = Settings.from_env(filled)
     assert settings.store_url.startswith("s3://") and settings.database_url.startswith("postgresql+psycopg2://")
-    assert GatewayConfig.from_env("0.0.0.0", 8900, environ=filled).api_key
+    assert GatewayConfig.from_env("0.0.0.0", 8900, environ=filled).clients
 
 
 def test_services_are_asked_for_where_they_listen() -> None:

@@ -15,13 +15,17 @@ from include.store.objects import ObjectStore
 
 CODE = "tests.fakes.echo_family:EchoFamily"
 CONFIG = "echo.json"
+#: Set to let go what hangs: calls on `hang_on`, and labels of a truth with `hang`.
+RELEASE = threading.Event()
+_HANG_SECONDS = 30
 
 
 class EchoRuntime:
     """Answers `<name>: <question>`.
 
-    Settings in `echo.json`: `name`; `latency_ms` per call and `row_ms` per row; `fail_on`, `refuse_on`: a text in the
-    question that makes the call raise; `passages`: what it cites; `load_error`: raised while loading.
+    Settings in `echo.json`: `name`; `latency_ms` per call and `row_ms` per row; `fail_on`, `refuse_on`, `hang_on`: a
+    text in the question that makes the call raise, or hang until `RELEASE`; `passages`: what it cites; `load_error`:
+    raised while loading.
     """
 
     inputs: Mapping[str, str] = {"question": "BYTES"}
@@ -44,6 +48,8 @@ class EchoRuntime:
             raise RuntimeError("the echo broke")
         if "refuse_on" in self.settings and self.settings["refuse_on"] in together:
             raise DataError("the echo does not like this question")
+        if "hang_on" in self.settings and self.settings["hang_on"] in together:
+            RELEASE.wait(_HANG_SECONDS)
         name = self.settings.get("name", "echo")
         passages = self.settings.get("passages", ["1:1", "1:2"])
         return {
@@ -62,6 +68,8 @@ class EchoRuntime:
         }
 
     def label(self, record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float]:
+        if truth.get("hang"):
+            RELEASE.wait(_HANG_SECONDS)
         gold = truth["citations"]
         return {"hit_at_1": float(record["passages"][0] in gold)}
 

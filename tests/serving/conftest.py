@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +21,13 @@ import pytest
 
 from include.release.ledger import Ledger
 from include.release.routing import Role, RoutingTable, Variant
+from include.serving.config import GatewayConfig
+from include.serving.gateway import Gateway
+from include.serving.server import GatewayServer
 from include.settings import PROJECT_ROOT, Settings
 from include.store.database import open_database
 from include.store.objects import ObjectStore, open_store
-from tests.fakes.echo_family import echo_package
+from tests.fakes.echo_family import RELEASE, echo_package
 
 FAMILY = "echo"
 
@@ -54,6 +59,10 @@ class World:
         at = datetime.now(UTC)
         self.generations[family] = self.ledger.swap_route(family, expected, table, reason="test", actor="test", at=at)
         return self.generations[family]
+
+    def release(self) -> None:
+        """Lets go what hangs in this process."""
+        RELEASE.set()
 
 
 @dataclass
@@ -130,8 +139,10 @@ def make_world(settings: Settings, folder: Path) -> World:
 
 
 @pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> World:
-    return make_world(settings, tmp_path)
+def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
+    RELEASE.clear()
+    yield make_world(settings, tmp_path)
+    RELEASE.set()
 
 
 @pytest.fixture
@@ -139,6 +150,48 @@ def start_gateway(settings: Settings, tmp_path: Path) -> Iterator[Gateways]:
     gateways = Gateways(settings, tmp_path)
     yield gateways
     gateways.end()
+
+
+@dataclass
+class Served:
+    """A gateway that a thread of the tests' own process serves on a real socket."""
+
+    gateway: Gateway
+    server: GatewayServer
+    url: str
+    client: httpx.Client
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        return url.host, url.port or 0
+
+    def ask(self, question: str = "why?", **fields: Any) -> httpx.Response:
+        return self.client.post("/v1/ask", json={"question": question, **fields})
+
+    def metric(self, name: str) -> float:
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition(" ")[0].partition("{")[0] == name)
+
+
+@contextmanager
+def served(world: World, *, headers: dict[str, str] | None = None, **limits: Any) -> Iterator[Served]:
+    """Serves an installation until the end of the block, when its log has been written."""
+    gateway = Gateway.build(GatewayConfig(port=0, **{"poll_seconds": 0.05, **limits}), world.settings)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = GatewayServer(gateway)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread.start()
+    with httpx.Client(base_url=url, timeout=20, headers=headers) as client:
+        deadline = time.monotonic() + 15
+        while world.generations and not gateway.ready:
+            assert time.monotonic() < deadline, gateway.watcher.failed
+            time.sleep(0.01)
+        yield Served(gateway, server, url, client)
+    server.should_exit = True
+    thread.join(timeout=15)
+    assert not thread.is_alive(), "the server does not end"
 
 
 @pytest.fixture(scope="module")

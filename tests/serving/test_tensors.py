@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from include.serving.batching import Answers, ModelError
+from include.serving.calls import Answers, ModelError
 from include.serving.tensors import InferRequest, batch, check_value, one_row, tensor_out
 from include.serving.wire import RequestError
 
@@ -32,9 +32,9 @@ def request(**tensors: tuple[list[int], str, list[Any]]) -> InferRequest:
 
 def test_flat_and_nested_data_become_one_value_per_row() -> None:
     expected = {"text": ["a", "b"], "point": [[1, 2.5], [3, 4]], "count": [1, -128], "on": [True, False]}
-    assert batch(Runtime(), request(), 10, 100) == (expected, 2)  # type: ignore[arg-type]
+    assert batch(Runtime(), request(), 10, 100, 1000) == (expected, 2)  # type: ignore[arg-type]
     nested = request(point=([2, 2], "FP32", [[1, 2.5], [3, 4]]))
-    assert batch(Runtime(), nested, 10, 100) == (expected, 2)  # type: ignore[arg-type]
+    assert batch(Runtime(), nested, 10, 100, 1000) == (expected, 2)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_values_of_the_kind_are_taken(datatype: str, value: Any) -> None:
 
 def test_inputs_must_have_the_same_number_of_rows() -> None:
     with pytest.raises(RequestError, match="same first dimension"):
-        batch(Runtime(), request(text=([3], "BYTES", ["a", "b", "c"])), 10, 100)  # type: ignore[arg-type]
+        batch(Runtime(), request(text=([3], "BYTES", ["a", "b", "c"])), 10, 100, 1000)  # type: ignore[arg-type]
 
 
 def test_a_single_row_may_hold_lists_and_every_element_is_checked() -> None:
     row = {"text": "a", "point": [1, 2], "count": 1, "on": True}
-    assert one_row(Runtime(), row, 100)["point"] == [[1, 2]]  # type: ignore[arg-type]
+    assert one_row(Runtime(), row, 100, 1000)["point"] == [[1, 2]]  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="point"):
-        one_row(Runtime(), row | {"point": [1, "x"]}, 100)  # type: ignore[arg-type]
+        one_row(Runtime(), row | {"point": [1, "x"]}, 100, 1000)  # type: ignore[arg-type]
 
 
 def test_outputs_have_their_shape_and_ragged_ones_are_refused() -> None:

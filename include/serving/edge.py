@@ -1,0 +1,117 @@
+"""What every request passes on its way in and out: an id, who asks, and whether there is room.
+
+A request has two ids. Its own cannot be guessed, because whoever knows it may label the answer; the one in the response
+header `X-Request-Id` is the client's own where it sent one, so that both sides' logs can be put side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from include.serving.gateway import Gateway
+from include.serving.keys import Client, find_client
+from include.serving.wire import RequestError, error_reply
+
+OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # probes carry no key
+VISIT = "windtunnel.visit"
+_ID = re.compile(rb"^[A-Za-z0-9._:/=+-]{1,128}$")
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request on its way through the gateway.
+
+    Attributes:
+        given_id: The client's own id, None where it sent none (or something that is none).
+        trace: (trace id, parent span) of the `traceparent` header.
+        started: `perf_counter` when it came in.
+    """
+
+    request_id: str
+    given_id: str | None
+    trace: tuple[str, str] | None
+    started: float
+    client: Client | None = None
+    status: int = 0
+
+
+class Edge:
+    """The outermost part of the application."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+        self._clients = gateway.config.clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        visit = scope[VISIT] = _visit(scope)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                headers = [*message["headers"], (b"x-request-id", (visit.given_id or visit.request_id).encode())]
+                if self._gateway.draining:  # the client's next request should go elsewhere
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            visit.client = self._who(scope)
+            if scope["method"] == "POST":
+                with self._gateway.admission.pass_through(visit.client):
+                    await self._app(scope, receive, answer)
+            else:  # what operators look at, also when nothing else goes through
+                await self._app(scope, receive, answer)
+        except RequestError as refusal:
+            await error_reply(refusal)(scope, receive, answer)
+
+    def _who(self, scope: Scope) -> Client:
+        """Who asks; without keys that is an address.
+
+        Raises:
+            RequestError: There is no valid key (401).
+        """
+        if not self._clients or scope["path"] in OPEN_PATHS:
+            return Client(scope["client"][0] if scope.get("client") else "")
+        client = find_client(self._clients, scope["headers"])
+        if client is None:
+            raise RequestError(
+                "an API key is needed",
+                status=401,
+                hint="send `Authorization: Bearer KEY`",
+                headers={"www-authenticate": "Bearer"},
+            )
+        return client
+
+
+def _visit(scope: Scope) -> Visit:
+    given: bytes | None = None
+    trace = None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.match(value):
+            given = value
+        elif name == b"traceparent" and (found := _TRACEPARENT.match(value.decode("latin-1"))):
+            trace = (found[1], found[2])
+    return Visit(new_request_id(), given.decode() if given else None, trace, perf_counter())
+
+
+def visit_of(scope: Mapping[str, object]) -> Visit:
+    """The visit that a request belongs to."""
+    visit = scope[VISIT]
+    assert isinstance(visit, Visit)
+    return visit
+
+
+def new_request_id() -> str:
+    """A request id that cannot be guessed."""
+    return os.urandom(16).hex()
