@@ -28,6 +28,7 @@ from include.settings import PROJECT_ROOT, Settings
 from include.store.database import open_database
 from include.store.objects import ObjectStore, open_store
 from tests.fakes.echo_family import RELEASE, echo_package
+from tests.fakes.numbers_family import numbers_package
 
 FAMILY = "echo"
 
@@ -63,6 +64,12 @@ class World:
     def release(self) -> None:
         """Lets go what hangs in this process."""
         RELEASE.set()
+
+
+def numbers_model(world: World, version: str) -> Variant:
+    """A published model of the family `numbers`."""
+    digest = numbers_package(world.store, world.folder / f"numbers-{version}")
+    return Variant(role=Role.CHAMPION, version=version, digest=digest)
 
 
 @dataclass
