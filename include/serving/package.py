@@ -1,7 +1,8 @@
 """Model packages: folders of safe files, addressed by the digest of their content.
 
 A package is what is evaluated, registered, served and rolled back to; all of them name it by digest, so none can mean
-another model. Only the file kinds in `SAFE_SUFFIXES` are accepted: nothing that executes code when it is read.
+another model. Only the file kinds in `SAFE_SUFFIXES` are accepted, and only where `include.serving.scan` finds them to
+be what they say: nothing that executes code when it is read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from include.errors import WindtunnelError
+from include.serving.scan import scan
 from include.steps.fingerprint import file_digest, fingerprint
 from include.store.objects import ObjectNotFound, ObjectStore
 
@@ -54,6 +56,7 @@ def seal(folder: Path, family: str, code: str, facts: dict[str, Any]) -> Package
 
     Raises:
         PackageError: There is no file, or one of a kind that may not be loaded.
+        UnsafeFile: A file is not what its name says.
     """
     files: dict[str, tuple[str, int]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != PACKAGE_FILE):
@@ -66,6 +69,7 @@ def seal(folder: Path, family: str, code: str, facts: dict[str, Any]) -> Package
         files[name] = (file_digest(path), path.stat().st_size)
     if not files:
         raise PackageError("the model package is empty", where=str(folder), hint="the family's export wrote no file")
+    scan(folder)
     digest = _digest(family, code, files)
     package = Package(digest, family, code, files, facts)
     record = {"digest": digest, "family": family, "code": code, "files": files, "facts": facts}
@@ -142,6 +146,7 @@ def fetch(store: ObjectStore, family: str, digest: str, cache: Path) -> Path:
 
     Raises:
         PackageError: The package is not in the store, or not what was registered.
+        UnsafeFile: It holds what may not be loaded.
         StoreError: The store cannot be read.
     """
     target = cache / family / digest
@@ -156,6 +161,7 @@ def fetch(store: ObjectStore, family: str, digest: str, cache: Path) -> Path:
     try:
         _download(store, package_prefix(family, digest), folder)
         verify(folder, digest)
+        scan(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.replace(folder, target)

@@ -26,7 +26,7 @@ CODE = "tests.fakes.echo_family:EchoFamily"
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "made"
     (made / "index").mkdir(parents=True)
-    (made / "model.onnx").write_bytes(b"weights")
+    (made / "note.txt").write_bytes(b"weights")
     (made / "index" / "passages.json").write_text("[]")
     return made
 
@@ -61,13 +61,13 @@ def test_any_change_is_found(folder: Path, change: str) -> None:
     digest = seal(folder, "echo", CODE, {}).digest
     record = json.loads((folder / PACKAGE_FILE).read_text())
     if change == "altered":
-        (folder / "model.onnx").write_bytes(b"weighty")
+        (folder / "note.txt").write_bytes(b"weighty")
     elif change == "missing":
-        (folder / "model.onnx").unlink()
+        (folder / "note.txt").unlink()
     elif change == "added":
         (folder / "more.json").write_text("{}")
     elif change == "renamed":
-        (folder / "model.onnx").rename(folder / "other.onnx")
+        (folder / "note.txt").rename(folder / "other.onnx")
     elif change == "code":
         record["code"] = "os:system"
     else:
@@ -118,7 +118,7 @@ def test_a_package_that_is_not_whole_in_the_store_is_refused(
     with pytest.raises(PackageError, match="not whole"):
         fetch(store, "echo", digest, tmp_path / "cache")
     publish(store, folder)
-    store.delete(f"models/echo/{digest}/model.onnx")
+    store.delete(f"models/echo/{digest}/note.txt")
     with pytest.raises(PackageError, match="not whole"):
         fetch(store, "echo", digest, tmp_path / "cache")
     assert not (tmp_path / "cache" / "echo").exists()
@@ -130,9 +130,9 @@ def test_a_damaged_copy_is_fetched_again_but_a_damaged_original_is_refused(
     digest = seal(folder, "echo", CODE, {}).digest
     publish(store, folder)
     fetched = fetch(store, "echo", digest, tmp_path / "cache")
-    (fetched / "model.onnx").write_bytes(b"damaged")
-    assert (fetch(store, "echo", digest, tmp_path / "cache") / "model.onnx").read_bytes() == b"weights"
-    store.put(f"models/echo/{digest}/model.onnx", b"evil")
+    (fetched / "note.txt").write_bytes(b"damaged")
+    assert (fetch(store, "echo", digest, tmp_path / "cache") / "note.txt").read_bytes() == b"weights"
+    store.put(f"models/echo/{digest}/note.txt", b"evil")
     assert fetch(store, "echo", digest, tmp_path / "cache") == fetched  # the good copy still serves
     with pytest.raises(PackageError, match="altered"):
         fetch(store, "echo", digest, tmp_path / "other-cache")
