@@ -84,6 +84,7 @@ def train_dag(spec: FamilySpec) -> DAG:
                 "champion": plan["champion"],
                 "baselines": tasks.baselines(spec),
                 "zero_shot": True,
+                "cases": plan["cases"],
             },
             doc_md="Candidate, champion and baselines on the same test examples, in the serving runtime.",
             **training,

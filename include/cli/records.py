@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from include.cli.context import chosen_family, live_settings
 from include.cli.output import Output
+
+_DETAIL = re.compile(r"_(under|gap|worst)_")
 
 
 def versions(arguments: argparse.Namespace, out: Output) -> int:
@@ -43,10 +46,13 @@ def versions(arguments: argparse.Namespace, out: Output) -> int:
 
 
 def metrics_text(record: Mapping[str, Any]) -> str:
-    """`recall_at_10 0.861 [0.83, 0.89]` and so on; empty where the record has no metrics."""
+    """`recall_at_10 0.861 [0.83, 0.89]` and so on; empty where the record has no metrics.
+
+    What changed requests and groups showed is left to the model card: there are many of them.
+    """
     parts = []
     for name, metric in (record.get("metrics") or {}).items():
-        if isinstance(metric, Mapping) and "value" in metric:
+        if isinstance(metric, Mapping) and "value" in metric and not _DETAIL.search(name):
             interval = f" [{metric['low']:.3f}, {metric['high']:.3f}]" if metric.get("low") is not None else ""
             parts.append(f"{name} {metric['value']:.3f}{interval}")
     return "\n".join(parts)

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from include.evaluation.card_parts import cell, further_lines, table
 from include.evaluation.gates import TEST_SPLIT
-from include.evaluation.selective import coverage_metric
 from include.evaluation.slices import worst_groups
 from include.spec.models import FamilySpec
+from include.spec.probing import CLEAN
 
 _COSTS = (
     ("latency_p50_ms", "latency p50, ms"),
@@ -25,8 +26,8 @@ def model_card(spec: FamilySpec, report: Mapping[str, Any]) -> str:
     test = report["splits"][TEST_SPLIT]
     dataset, candidate = report["dataset"], report["candidate"]
     percent = f"{report['confidence'] * 100:g}%"
-    promised = {coverage_metric(found["target"]) for found in report.get("selective") or ()}
-    quality = [metric for metric in test["summary"] if metric not in dict(_COSTS) and metric not in promised]
+    quality = report["quality"]
+    compared = {name: values for name, values in test["comparisons"].items() if name != CLEAN}
     lines = [
         f"# {spec.title}",
         "",
@@ -42,28 +43,26 @@ def model_card(spec: FamilySpec, report: Mapping[str, Any]) -> str:
         f"n = {test['n']} examples that were not trained on. Intervals: {percent}, bootstrap over examples",
         f"(BCa, {report['resamples']} resamples, seed {report['seed']}).",
         "",
-        *_table(
+        *table(
             ["metric", "this model", *test["references"]],
             [
-                [metric, _cell(test["summary"][metric])]
-                + [_cell(values.get(metric)) for values in test["references"].values()]
+                [metric, cell(test["summary"][metric])]
+                + [cell(values.get(metric)) for values in test["references"].values()]
                 for metric in quality
             ],
         ),
         "",
         "## Difference on the same examples (this model minus the other)",
         "",
-        *_table(
-            ["metric", *test["comparisons"]],
-            [
-                [metric, *(_cell(values.get(metric), "difference") for values in test["comparisons"].values())]
-                for metric in quality
-            ],
+        *table(
+            ["metric", *compared],
+            [[metric, *(cell(values.get(metric), "difference") for values in compared.values())] for metric in quality],
         ),
         "",
         *_selective_lines(report.get("selective") or ()),
         *_cost_lines(report["performance"]),
         *_slice_lines(test["slices"], quality),
+        *further_lines(report),
         "## Limits",
         "",
         "The figures hold for examples like those of the test split. Examples were resampled one by one; those that",
@@ -92,21 +91,21 @@ def _selective_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         f"Each promise holds with {1 - found[0]['delta']:.0%} confidence (Learn then Test, fixed-sequence testing).",
         "",
-        *_table(header, rows),
+        *table(header, rows),
         "",
     ]
 
 
 def _cost_lines(performance: Mapping[str, Any]) -> list[str]:
     models, machine = performance["models"], performance["machine"]
-    rows = [[label, *(_cell(costs[metric]) for costs in models.values())] for metric, label in _COSTS]
+    rows = [[label, *(cell(costs[metric]) for costs in models.values())] for metric, label in _COSTS]
     return [
         "## Cost of serving",
         "",
         f"{performance['requests']} requests each, in turns, one process per model; {machine['cores']} cores, "
         f"{machine['memory_gb']} GB, {machine['architecture']}.",
         "",
-        *_table(["", *models], rows),
+        *table(["", *models], rows),
         "",
     ]
 
@@ -116,20 +115,8 @@ def _slice_lines(slices: Mapping[str, Any], quality: list[str]) -> list[str]:
     for name, report in slices.items():
         metric = quality[0]
         rows = [
-            [group, str(values["n"]), *(_cell(values["metrics"][each]) for each in quality)]
+            [group, str(values["n"]), *(cell(values["metrics"][each]) for each in quality)]
             for group, values in worst_groups(report, metric)
         ]
-        lines += [f"## Weakest by {name}", "", *_table([name, "n", *quality], rows), ""]
+        lines += [f"## Weakest by {name}", "", *table([name, "n", *quality], rows), ""]
     return lines
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    cells = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-
-
-def _cell(record: Mapping[str, Any] | None, value: str = "value") -> str:
-    if record is None:
-        return "-"
-    shown = f"{record[value]:.4g}"
-    return shown if record["low"] == record["high"] else f"{shown} [{record['low']:.4g}, {record['high']:.4g}]"

@@ -13,6 +13,9 @@ comparison the number is the paired difference candidate - reference, and `margi
 `gt` then ask for a difference above `-margin`, `lte` and `lt` for one below `margin`, and `eq` for one within `margin`
 both ways. A negative margin asks for that much improvement.
 
+Known cases are a gate of their own: each must come out right, and a wrong one is named. A metric that could not be
+measured (personal data without the library that finds it) is INCONCLUSIVE with the reason.
+
 The overall verdict looks at the gates whose action is `fail`: one FAIL makes FAIL, else one INCONCLUSIVE makes
 INCONCLUSIVE. INCONCLUSIVE never ships.
 """
@@ -29,11 +32,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from include.errors import UserError
-from include.spec.judging import GateAction, GateSpec, Operator
+from include.spec.judging import KNOWN_CASES, GateAction, GateSpec, Operator
 
 CHAMPION = "champion"
 TEST_SPLIT = "test"
 _NORMAL = NormalDist()
+_SHOWN_CASES = 5
 _UPWARDS = frozenset({Operator.GT, Operator.GTE})
 _WORDS = {
     Operator.GT: "above",
@@ -91,12 +95,32 @@ class Comparison(BaseModel):
 
 
 class SplitResult(BaseModel):
-    """What was measured on one split."""
+    """What was measured on one split; `unknown` says of a metric why it could not be."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     summary: dict[str, Measured] = {}
     comparisons: dict[str, dict[str, Comparison]] = {}
+    unknown: dict[str, str] = {}
+
+
+class WrongCase(BaseModel):
+    """A known case that did not come out right."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    asks: str
+    found: str
+
+
+class CasesResult(BaseModel):
+    """What became of the known cases."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    n: int = Field(ge=0)
+    failed: list[WrongCase] = []
 
 
 class GateInput(BaseModel):
@@ -105,6 +129,8 @@ class GateInput(BaseModel):
     Attributes:
         champion: Version of the champion that serves, None while there is none.
         splits: Split -> what was measured on it.
+        cases: What became of the known cases; None where there are none.
+        cases_action: What a wrong one does.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -113,6 +139,8 @@ class GateInput(BaseModel):
     confidence: float
     champion: str | None = None
     splits: dict[str, SplitResult]
+    cases: CasesResult | None = None
+    cases_action: GateAction = GateAction.FAIL
 
 
 @dataclass(frozen=True)
@@ -183,6 +211,8 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = GateInput.model_validate(record)
     results = [judge_gate(gate, given) for gate in given.gates]
+    if given.cases is not None:
+        results.append(_judge_cases(given.cases, given.cases_action))
     undecided = [result.n_needed for result in results if result.blocks and result.verdict is Verdict.INCONCLUSIVE]
     needed = [n for n in undecided if n is not None]
     ordered = sorted(results, key=lambda result: not result.blocks)
@@ -207,6 +237,10 @@ def judge_gate(gate: GateSpec, given: GateInput) -> GateResult:
     if gate.reference == CHAMPION and given.champion is None:
         why = f"{gate.name}: no champion serves yet, so there is nothing to compare {gate.metric} with: PASS"
         return _result(gate, Verdict.PASS, None, None, why)
+    unknown = given.splits[gate.split].unknown.get(gate.metric) if gate.split in given.splits else None
+    if unknown is not None:
+        why = f"{gate.name}: {gate.metric} is not known: {unknown}: {Verdict.INCONCLUSIVE.value}"
+        return _result(gate, Verdict.INCONCLUSIVE, None, None, why)
     measured = _measured(gate, given)
     region = region_of(gate)
     verdict = region.judge(measured)
@@ -280,6 +314,30 @@ def _result(gate: GateSpec, verdict: Verdict, measured: Measured | None, needed:
         n_needed=needed,
         blocks=gate.action is GateAction.FAIL and verdict is not Verdict.PASS,
         why=why,
+    )
+
+
+def _judge_cases(cases: CasesResult, action: GateAction) -> GateResult:
+    wrong = len(cases.failed)
+    verdict = Verdict.FAIL if wrong else Verdict.PASS
+    share = 1.0 - wrong / cases.n if cases.n else 1.0
+    shown = "; ".join(f"{case.id} ({case.found}; asked for {case.asks})" for case in cases.failed[:_SHOWN_CASES])
+    more = f"; and {wrong - _SHOWN_CASES} more" if wrong > _SHOWN_CASES else ""
+    said = f"{wrong} of {cases.n} are wrong: {shown}{more}" if wrong else f"all {cases.n} come out right"
+    return GateResult(
+        name=KNOWN_CASES,
+        metric=KNOWN_CASES,
+        split=TEST_SPLIT,
+        asks="every one of them right",
+        action=action.value,
+        verdict=verdict,
+        value=share,
+        low=share,
+        high=share,
+        n=max(cases.n, 1),
+        n_needed=None,
+        blocks=action is GateAction.FAIL and wrong > 0,
+        why=f"{KNOWN_CASES}: {said}: {verdict.value}",
     )
 
 

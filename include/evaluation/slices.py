@@ -63,12 +63,12 @@ def worst_groups(report: Mapping[str, Any], metric: str, count: int = 5) -> list
     return sorted(rows, key=lambda row: (row[1]["metrics"][metric]["high"], row[0]))[:count]
 
 
-def check_slices(asked: Sequence[str], known: Mapping[str, Sequence[str]]) -> None:
+def check_slices(asked: Sequence[str], known: Mapping[str, Sequence[str]], where: str = "evaluation.slices") -> None:
     """Raises `UserError` where the spec asks for a slice that the family's evaluation does not give."""
     for name in asked:
         if name not in known:
             raise UserError(
                 f"there is no slice {name!r}",
-                where="evaluation.slices",
+                where=where,
                 hint=f"the family gives: {', '.join(sorted(known)) or '(none)'}",
             )

@@ -1,24 +1,25 @@
 """The step `evaluate`: candidate against champion, baselines and the untrained model, on the same test examples.
 
-Quality comes per example from the packages as they would serve, cost from the serving runtime in processes of its own.
-The report holds everything, with intervals; the step's outputs hold what gates and the registry need.
+Quality comes per example from the packages as they would serve, cost from the serving runtime in processes of its own,
+the rest (changed requests, groups, known cases, what the package holds) from the candidate alone. The report holds
+everything, with intervals; the step's outputs hold what gates and the registry need.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from include.data.datasets import open_dataset
 from include.errors import DataError, UserError
-from include.evaluation.adjust import COST_METRICS, UNTRAINED
+from include.evaluation.adjust import UNTRAINED
+from include.evaluation.bench import Bench, difference
 from include.evaluation.card import model_card
 from include.evaluation.contenders import CANDIDATE, contenders, fetch_all
+from include.evaluation.costing import measure_costs
+from include.evaluation.documents import keep
 from include.evaluation.examples import (
-    Place,
     aligned,
     answered_numbers,
     check_examples,
@@ -26,49 +27,16 @@ from include.evaluation.examples import (
     save_answers,
     save_examples,
 )
-from include.evaluation.gates import TEST_SPLIT, GateInput, Verdict, judge_gate
-from include.evaluation.intervals import Interval, mean_interval, paired_interval
-from include.evaluation.performance import Timings, cost_comparison, cost_summary, machine, measure
+from include.evaluation.further import look_further, personal_data
+from include.evaluation.gates import TEST_SPLIT
+from include.evaluation.intervals import mean_interval, paired_interval
 from include.evaluation.selective import Selective, find_threshold
 from include.evaluation.slices import check_slices, slice_report
-from include.families.contract import DatasetView, Examples, Family, ModelRuntime, load_code
+from include.families.contract import Examples, load_code
 from include.serving.package import read_package
 from include.steps.entry import StepContext
-from include.steps.fingerprint import fingerprint
 
 _SHARE = (0.0, 1.0)
-_ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What the parts of the evaluation share."""
-
-    context: StepContext
-    family: Family
-    dataset: DatasetView
-    digests: Mapping[str, str]
-    folders: Mapping[str, Path]
-    _loaded: dict[str, ModelRuntime] = field(default_factory=dict, repr=False)
-
-    def runtime(self, name: str) -> ModelRuntime:
-        """The loaded package of contender `name`; the last one asked for is kept, so that memory holds one at a
-        time."""
-        digest = self.digests[name]
-        if digest not in self._loaded:
-            self._loaded.clear()
-            self._loaded[digest] = load_code(read_package(self.folders[digest]).code).load(self.folders[digest])
-        return self._loaded[digest]
-
-    @property
-    def seed(self) -> int:
-        """Of all resampling: on the same dataset the same outcomes have the same intervals, in every report."""
-        return int(fingerprint(dataset=self.dataset.digest)[:8], 16)
-
-    @property
-    def bootstrap(self) -> dict[str, Any]:
-        evaluation = self.context.document.model_spec.evaluation
-        return {"confidence": evaluation.confidence, "resamples": evaluation.resamples, "seed": self.seed}
 
 
 def evaluate(context: StepContext) -> dict[str, Any]:
@@ -88,10 +56,14 @@ def evaluate(context: StepContext) -> dict[str, Any]:
     signature = _signature(bench)
     answers_key = _save_answers(bench)
     splits = {split: _evaluate_split(bench, split) for split in _splits(context)}
-    costs = _measure(bench)
+    costs = measure_costs(bench)
     test = splits[TEST_SPLIT]
     selective = _selective(bench, answers_key)
+    further = look_further(bench, _outcomes(bench, CANDIDATE, TEST_SPLIT))
+    quality = list(test["summary"])
     test["summary"] |= {found.metric: found.measured() for found in selective}
+    test["summary"] |= further.summary
+    test["comparisons"] |= further.comparisons
     test["summary"] |= costs["summary"]
     for name, comparison in costs["comparisons"].items():
         test["comparisons"][name] |= comparison
@@ -102,25 +74,33 @@ def evaluate(context: StepContext) -> dict[str, Any]:
         "packages": digests,
         "candidate": {"digest": package.digest, "bytes": package.size, "facts": package.facts},
         "champion": inputs.get("champion"),
+        "quality": quality,
         "splits": splits,
         "performance": costs["performance"],
         "selective": [found.to_json() for found in selective],
+        **further.report,
         "answers_key": answers_key,
         "confidence": spec.evaluation.confidence,
         "resamples": spec.evaluation.resamples,
         "seed": bench.seed,
         "code_version": document.code_version,
     }
-    report_key = context.put_json("report.json", report)
-    card_key = f"{document.output}/model_card.md"
-    context.store.put(card_key, model_card(spec, report).encode())
+    personal_data(bench, report, further)
+    report |= further.report
+    test["summary"] |= further.summary
+    kept = keep(context.store, spec.family, "report.json", json.dumps(report, indent=1, allow_nan=False).encode())
+    card = keep(context.store, spec.family, "model_card.md", model_card(spec, report).encode())
     return {
-        "report_key": report_key,
-        "card_key": card_key,
+        "report_key": kept.key,
+        "report_digest": kept.digest,
+        "card_key": card.key,
+        "card_digest": card.digest,
         "answers_key": answers_key,
         "champion": inputs.get("champion"),
         "summary": test["summary"],
         "comparisons": test["comparisons"],
+        "unknown": further.unknown,
+        "cases": further.report["cases"],
         "other_splits": {
             split: {"summary": result["summary"], "comparisons": result["comparisons"]}
             for split, result in splits.items()
@@ -156,9 +136,7 @@ def _evaluate_split(bench: Bench, split: str) -> dict[str, Any]:
     summary = {metric: interval(values, metric) for metric, values in metrics[CANDIDATE].items()}
     comparisons = {
         name: {
-            metric: _difference(
-                paired_interval(values, metrics[name][metric], bounds=bounds[metric], **bench.bootstrap)
-            )
+            metric: difference(paired_interval(values, metrics[name][metric], bounds=bounds[metric], **bench.bootstrap))
             for metric, values in metrics[CANDIDATE].items()
             if metric in metrics[name]
         }
@@ -170,7 +148,7 @@ def _evaluate_split(bench: Bench, split: str) -> dict[str, Any]:
         for name, result in metrics.items()
         if name != CANDIDATE
     }
-    asked = bench.context.document.model_spec.evaluation.slices
+    asked = bench.asked.slices
     labels = examples[CANDIDATE].slices
     check_slices(asked, labels)
     slices = {
@@ -183,13 +161,13 @@ def _evaluate_split(bench: Bench, split: str) -> dict[str, Any]:
         "comparisons": comparisons,
         "references": references,
         "slices": slices,
-        "examples": {name: _place(bench, name, split).examples_key for name in bench.digests},
+        "examples": {name: bench.place(name, split).examples_key for name in bench.digests},
     }
 
 
 def _outcomes(bench: Bench, name: str, split: str) -> Examples:
     """Outcomes per example of one contender: read back where they are known, computed where not."""
-    place, store = _place(bench, name, split), bench.context.store
+    place, store = bench.place(name, split), bench.context.store
     stored = load_examples(store, place)
     if stored is not None:
         return stored
@@ -201,13 +179,13 @@ def _outcomes(bench: Bench, name: str, split: str) -> Examples:
 
 
 def _save_answers(bench: Bench) -> str:
-    place = _place(bench, CANDIDATE, TEST_SPLIT)
+    place = bench.place(CANDIDATE)
     return save_answers(bench.context.store, place, bench.family, bench.runtime(CANDIDATE), bench.dataset)
 
 
 def _selective(bench: Bench, answers_key: str) -> list[Selective]:
     """The thresholds that hold the promised accuracies of the candidate on the test split."""
-    asked = bench.context.document.model_spec.evaluation.selective
+    asked = bench.asked.selective
     if asked is None:
         return []
     examples = _outcomes(bench, CANDIDATE, TEST_SPLIT)
@@ -225,78 +203,6 @@ def _selective(bench: Bench, answers_key: str) -> list[Selective]:
     ]
 
 
-def _measure(bench: Bench) -> dict[str, Any]:
-    """Cost of the candidate, the champion and the baselines; the untrained model costs what the candidate costs.
-
-    A machine that is busy with something else makes wide intervals. Where they leave a gate open, more is measured.
-    """
-    evaluation = bench.context.document.model_spec.evaluation
-    digests = {name: digest for name, digest in bench.digests.items() if name != UNTRAINED}
-    bench.context.progress(len(bench.digests), len(bench.digests), "models", force=True, evaluating="serving cost")
-    wanted = evaluation.latency_requests
-    requests = [inputs for _, inputs, _ in islice(bench.family.requests(bench.dataset, TEST_SPLIT), wanted)]
-    folders = {digest: bench.folders[digest] for digest in digests.values()}
-    timings = measure(
-        folders,
-        requests,
-        wanted,
-        enough=lambda so_far: _decides_costs(bench, _costs(bench, digests, so_far)),
-        rounds=_ROUNDS,
-    )
-    costs = _costs(bench, digests, timings)
-    models = {
-        name: {**_summary(bench, digest, timings), "load_seconds": round(timings[digest].load_seconds, 3)}
-        for name, digest in digests.items()
-    }
-    asked = int(timings[digests[CANDIDATE]].request_ms.size)
-    return {**costs, "performance": {"machine": machine(), "requests": asked, "models": models}}
-
-
-def _costs(bench: Bench, digests: Mapping[str, str], timings: Mapping[str, Timings]) -> dict[str, Any]:
-    candidate = digests[CANDIDATE]
-
-    def comparison(digest: str) -> dict[str, Any]:
-        both = (_size(bench, candidate), _size(bench, digest))
-        found = cost_comparison(timings[candidate], timings[digest], both, **bench.bootstrap)
-        return {metric: _difference(value) for metric, value in found.items()}
-
-    return {
-        "summary": _summary(bench, candidate, timings),
-        "comparisons": {name: comparison(digest) for name, digest in digests.items() if name != CANDIDATE},
-    }
-
-
-def _summary(bench: Bench, digest: str, timings: Mapping[str, Timings]) -> dict[str, Any]:
-    confidence = bench.context.document.model_spec.evaluation.confidence
-    costs = cost_summary(timings[digest], _size(bench, digest), confidence)
-    return {metric: value.to_json() for metric, value in costs.items()}
-
-
-def _size(bench: Bench, digest: str) -> int:
-    return read_package(bench.folders[digest]).size
-
-
-def _decides_costs(bench: Bench, costs: Mapping[str, Any]) -> bool:
-    """Whether every blocking gate on a cost has a plain answer."""
-    evaluation, champion = bench.context.document.model_spec.evaluation, bench.context.document.inputs.get("champion")
-    gates = [gate for gate in evaluation.gates if gate.metric in COST_METRICS and gate.split == TEST_SPLIT]
-    given = GateInput.model_validate(
-        {
-            "gates": gates,
-            "confidence": evaluation.confidence,
-            "champion": champion["version"] if champion else None,
-            "splits": {TEST_SPLIT: costs},
-        }
-    )
-    results = [judge_gate(gate, given) for gate in gates]
-    return not any(result.blocks and result.verdict is Verdict.INCONCLUSIVE for result in results)
-
-
-def _place(bench: Bench, name: str, split: str) -> Place:
-    document = bench.context.document
-    return Place(document.family, bench.dataset.digest, bench.digests[name], split, document.code_version)
-
-
 def _signature(bench: Bench) -> dict[str, dict[str, str]]:
     """What goes into the candidate and what comes out: a change of it is a new major version."""
     runtime = bench.runtime(CANDIDATE)
@@ -305,11 +211,6 @@ def _signature(bench: Bench) -> dict[str, dict[str, str]]:
 
 def _reference_record(test: Mapping[str, Any], digests: Mapping[str, str], name: str) -> dict[str, Any]:
     return {"digest": digests[name], "metrics": test["references"][name]}
-
-
-def _difference(interval: Interval) -> dict[str, Any]:
-    record = interval.to_json()
-    return {"difference": record.pop("value"), **record}
 
 
 def _is_share(values: Any) -> bool:

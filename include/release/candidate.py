@@ -74,9 +74,15 @@ def judge_candidate(
         "confidence": spec.evaluation.confidence,
         "gates": [gate.model_dump(mode="json") for gate in spec.evaluation.gates],
         "splits": {
-            TEST_SPLIT: {"summary": evaluation["summary"], "comparisons": evaluation["comparisons"]},
+            TEST_SPLIT: {
+                "summary": evaluation["summary"],
+                "comparisons": evaluation["comparisons"],
+                "unknown": evaluation.get("unknown") or {},
+            },
             **(evaluation.get("other_splits") or {}),
         },
+        "cases": evaluation.get("cases"),
+        "cases_action": spec.evaluation.cases.value,
     }
     engine = open_database(settings.database_url)
     decision = decide(engine, spec.family, "gate", given, code_version=code_version(), at=at)

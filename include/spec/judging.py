@@ -8,6 +8,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from include.spec.base import Name, SpecModel
+from include.spec.probing import CLEAN, UNDER, FairnessSpec, PersonalDataSpec, RobustnessSpec
+
+#: The gate that no spec declares: every known case must come out right.
+KNOWN_CASES = "known_cases"
 
 
 class Operator(str, Enum):
@@ -35,8 +39,9 @@ class GateSpec(SpecModel):
     """One quality gate.
 
     A gate holds `metric` of the candidate either against `threshold`, or against the same metric of `reference`
-    ("champion", or a baseline's name) with a `margin`: `gte champion margin 0.02` means "not worse by more than 0.02",
-    `gt bm25` means "better than". Comparisons use the paired difference on the same examples.
+    ("champion", "zero_shot", "clean" for metrics of changed requests, or a baseline's name) with a `margin`: `gte
+    champion margin 0.02` means "not worse by more than 0.02", `gt bm25` means "better than". Comparisons use the paired
+    difference on the same examples.
     """
 
     name: Name
@@ -85,6 +90,10 @@ class EvaluationSpec(SpecModel):
         max_attempts: Sweep -> train -> evaluate rounds before a failing candidate is archived.
         latency_requests: Requests for the latency measurement, per model, interleaved.
         selective: Accuracy that is promised on what is answered; None promises none.
+        robustness: How requests are changed to see what that does; None changes none.
+        fairness: Which groups should fare alike; None compares none.
+        cases: What a known case that is answered wrong does (see `evaluation.cases`): `fail` blocks the candidate.
+        personal_data: Looks for personal data in what ships; None does not look.
     """
 
     gates: list[GateSpec] = Field(min_length=1)
@@ -94,11 +103,26 @@ class EvaluationSpec(SpecModel):
     latency_requests: Annotated[int, Field(ge=20)] = 200
     slices: list[Name] = []
     selective: SelectiveSpec | None = None
+    robustness: RobustnessSpec | None = None
+    fairness: FairnessSpec | None = None
+    cases: GateAction = GateAction.FAIL
+    personal_data: PersonalDataSpec | None = None
 
     @model_validator(mode="after")
     def _unique_names(self) -> EvaluationSpec:
-        names = [gate.name for gate in self.gates]
+        names = [KNOWN_CASES, *(gate.name for gate in self.gates)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"gate names must differ; repeated: {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_know_the_changes(self) -> EvaluationSpec:
+        known = {change.name for change in self.robustness.changes} if self.robustness else set()
+        for gate in self.gates:
+            _, under, name = gate.metric.rpartition(UNDER)
+            if gate.reference == CLEAN and not under:
+                raise ValueError(f"gate {gate.name}: `{CLEAN}` goes with a metric such as hit_at_1{UNDER}typos")
+            if under and name not in known:
+                raise ValueError(f"gate {gate.name}: `robustness` has no change {name!r}")
         return self

@@ -25,12 +25,13 @@ from include.spec.models import MODEL_KEYS, AnyFamilySpec, DataFamilySpec, Famil
 from include.spec.optimizing import KINDS
 from include.spec.pairs import QaSpec
 from include.spec.prepare import TRANSFORMS
+from include.spec.probing import CHANGES
 
 FAMILIES = Path(__file__).resolve().parent.parent / "families"
 DEFAULT_PROFILE = "default"
 
 _Path = tuple[str | int, ...]
-_UNION_TAGS = frozenset({"float", "int", "choice"}) | TRANSFORMS | KINDS
+_UNION_TAGS = frozenset({"float", "int", "choice"}) | TRANSFORMS | KINDS | CHANGES
 
 
 class SpecError(UserError):

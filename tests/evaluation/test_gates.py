@@ -214,3 +214,39 @@ def test_a_narrower_interval_never_changes_a_decided_answer(
         threshold=threshold,
     )
     assert wide in (narrow, OPEN)
+
+
+class TestKnownCases:
+    def judged(self, cases: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+        split = {"summary": {"recall": measured(0.9, 0.85, 0.95)}}
+        given = {"gates": [gate()], "confidence": 0.95, "champion": None, "splits": {"test": split}}
+        return decide({**given, "cases": cases, **more})
+
+    def test_none_and_all_right_pass(self) -> None:
+        assert [each["name"] for each in self.judged(None)["gates"]] == ["g"]
+        assert self.judged({"n": 0, "failed": []})["verdict"] == PASS
+        assert self.judged({"n": 3, "failed": []})["gates"][1] | {"why": ""} == {
+            "name": "known_cases", "metric": "known_cases", "split": "test", "asks": "every one of them right",
+            "action": "fail", "verdict": PASS, "value": 1.0, "low": 1.0, "high": 1.0, "n": 3, "n_needed": None,
+            "blocks": False, "why": "",
+        }  # fmt: skip
+
+    def test_one_wrong_blocks_and_many_are_named_as_far_as_there_is_room(self) -> None:
+        wrong = [{"id": f"case-{n}", "asks": "hit >= 1", "found": "hit is 0"} for n in range(9)]
+        outcome = self.judged({"n": 20, "failed": wrong})
+        assert outcome["verdict"] == FAIL and outcome["n_needed"] is None
+        assert "9 of 20 are wrong: case-0 (hit is 0; asked for hit >= 1)" in outcome["why"][0]
+        assert "and 4 more" in outcome["why"][0]
+
+    @pytest.mark.parametrize("action", ["warn", "pass"])
+    def test_a_warning_does_not_block(self, action: str) -> None:
+        wrong = {"n": 1, "failed": [{"id": "a", "asks": "hit >= 1", "found": "hit is 0"}]}
+        assert self.judged(wrong, cases_action=action)["verdict"] == PASS
+
+
+def test_what_could_not_be_measured_is_open_and_says_why() -> None:
+    split = {"summary": {}, "unknown": {"recall": "nobody looked"}}
+    given = {"gates": [gate()], "confidence": 0.95, "champion": None, "splits": {"test": split}}
+    outcome = decide(given)
+    assert (outcome["verdict"], outcome["n_needed"]) == (OPEN, None)
+    assert outcome["why"] == ["g: recall is not known: nobody looked: INCONCLUSIVE"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from include.errors import DataError, UserError
-from include.evaluation import step
+from include.evaluation import costing
 from include.evaluation.adjust import COST_METRICS
 from include.evaluation.gates import decide
 from include.evaluation.performance import Timings
@@ -137,7 +137,7 @@ def test_a_cost_is_measured_until_its_gate_is_decided(
         asked.append(enough(timings))
         return timings
 
-    monkeypatch.setattr(step, "measure", measured)
+    monkeypatch.setattr(costing, "measure", measured)
     gate = {"name": "fast", "metric": "latency_p50_ms", "operator": "lte", "threshold": 10.0}
     spec = tiny_spec(evaluation={"gates": [gate], "resamples": 100, "latency_requests": 20})
     evaluate(context(spec, candidate=package(), zero_shot=False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from include.data.batches import write_parquet
 from include.data.neighbours import normalised
+from include.data.prepare.slips import misspelt
 from include.data.splits import TRAIN, marks_of, split_point
 from include.errors import UserError
 from include.spec.models import BaseFamilySpec
@@ -28,7 +29,6 @@ from include.store.objects import ObjectStore
 FROM, BY = "augmented_from", "augmented_by"
 VERSIONS = {"typing_errors": 1, "letter_case": 1, "phrasing": 1}
 _DIGEST, _SPLIT = "digest", "split"
-_MIN_WORD = 4
 
 
 class Augmented(BaseModel):
@@ -119,19 +119,4 @@ def _changed(step: Augmentation, text: str, draw: str) -> str:
         case Phrasing():
             return rng.choice(step.templates).replace("{text}", text.strip())
         case TypingErrors():
-            return " ".join(_slip(rng, word) if rng.random() < step.rate else word for word in text.split(" "))
-
-
-_SLIPS: tuple[Callable[[str, int], str], ...] = (
-    lambda word, at: word[:at] + word[at + 1] + word[at] + word[at + 2 :],  # swapped
-    lambda word, at: word[:at] + word[at + 1 :],  # dropped
-    lambda word, at: word[: at + 1] + word[at:],  # doubled
-)
-
-
-def _slip(rng: random.Random, word: str) -> str:
-    """The word with one slip inside; words that are short or hold a digit are left: numbers carry the meaning."""
-    slip, place = rng.choice(_SLIPS), rng.random()
-    if len(word) < _MIN_WORD or not word.isalpha():
-        return word
-    return slip(word, 1 + int(place * (len(word) - 2)))
+            return misspelt(rng, text, step.rate)

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.errors import DataError
 from include.settings import Settings
 from include.spec import FamilySpec
+from include.spec.probing import CLEAN
 from include.steps.fingerprint import fingerprint
 from plugins.windtunnel.runs import run_actor, run_params, run_spec
 from plugins.windtunnel.schedule import candidate_asset, retrain_asset
@@ -32,9 +33,22 @@ def plan_run(family: str) -> dict[str, Any]:
         "releasable": params.releasable,
         "champion": candidate.champion(Settings.from_env(), family),
         "origins": resolve(Settings.from_env(), run_spec(context, family)),
+        "cases": known_cases(family),
     }
     print(f"plan: {plan}")
     return plan
+
+
+def known_cases(family: str) -> str | None:
+    """Object key of the known cases that the run judges by; None where the family has none."""
+    from include.evaluation.cases import CASES_FILE, pin_cases
+    from include.spec import family_folder
+    from include.store.objects import open_store
+
+    try:
+        return pin_cases(open_store(Settings.from_env().store_url), family, family_folder(family) / CASES_FILE)
+    except DataError as error:  # trying again changes nothing
+        raise AirflowFailException(str(error)) from error
 
 
 def plan_sweep(family: str, plan: dict[str, Any], dataset: dict[str, Any]) -> list[dict[str, Any]]:
@@ -86,7 +100,7 @@ def choose(family: str, plan: dict[str, Any], dataset: dict[str, Any], sweep: li
 def baselines(spec: FamilySpec) -> list[str]:
     """Models without training that gates or the bootstrap refer to (champion and zero-shot are always there)."""
     named = {gate.reference for gate in spec.evaluation.gates if gate.reference} | {spec.release.bootstrap}
-    return sorted(name for name in named if name and name not in {"champion", "zero_shot"})
+    return sorted(name for name in named if name and name not in {"champion", "zero_shot", CLEAN})
 
 
 def gate(
