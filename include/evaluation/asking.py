@@ -16,7 +16,7 @@ from typing import Any
 
 from include.errors import FINAL_KINDS, WindtunnelError, clip
 from include.families.contract import DatasetView, Family, ModelRuntime
-from include.serving.batching import answer
+from include.serving.calls import Inputs, run_call
 from include.serving.config import GatewayConfig
 from include.serving.tensors import one_row
 from include.serving.wire import RequestError
@@ -72,7 +72,7 @@ def ask(runtime: ModelRuntime, requests: Sequence[Mapping[str, Any]]) -> list[An
     good: list[int] = []
     for index, request in enumerate(requests):
         try:
-            one_row(runtime, request, GatewayConfig.max_text)
+            one_row(runtime, request, GatewayConfig.max_text, GatewayConfig.max_values)
             good.append(index)
         except RequestError as error:
             answers[index] = Answer(Outcome.REFUSED, {}, clip(error.message, 200))
@@ -84,16 +84,16 @@ def ask(runtime: ModelRuntime, requests: Sequence[Mapping[str, Any]]) -> list[An
 
 
 def _asked(runtime: ModelRuntime, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    columns = {name: [request[name] for request in requests] for name in runtime.inputs}
-    try:
-        records = answer(runtime, columns, len(requests)).records
-    except (Exception, SystemExit) as error:  # model code may raise anything; whose fault it was is found one by one
-        if len(requests) > 1:
-            return [found for request in requests for found in _asked(runtime, [request])]
-        refused = isinstance(error, WindtunnelError) and error.kind in FINAL_KINDS
-        why = error.message if isinstance(error, WindtunnelError) else f"{type(error).__name__}: {error}"
-        return [Answer(Outcome.REFUSED if refused else Outcome.FAILED, {}, clip(why, 200))]
-    return [_checked(record) for record in records]
+    """One call of the model, as the gateway's threads make it: a request that fails does not spoil the others."""
+    columns: list[Inputs] = [{name: [request[name]] for name in runtime.inputs} for request in requests]
+    results = run_call(runtime, columns, [1] * len(requests))
+    return [_failed(found) if isinstance(found, Exception) else _checked(found.records[0]) for found in results]
+
+
+def _failed(error: Exception) -> Answer:
+    refused = isinstance(error, WindtunnelError) and error.kind in FINAL_KINDS
+    why = error.message if isinstance(error, WindtunnelError) else f"{type(error).__name__}: {error}"
+    return Answer(Outcome.REFUSED if refused else Outcome.FAILED, {}, clip(why, 200))
 
 
 def _checked(record: Mapping[str, Any]) -> Answer:
