@@ -12,6 +12,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from include.cli.drill import add_drill
 from include.cli.experiment_arguments import add_experiment
 from include.cli.output import Output
 from include.cli.rollout import add_rollout
@@ -75,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     again = add("replay", "make a stored decision again, with changes to its input", "decide:replay")
     again.add_argument("decision", metavar="DECISION", help="id, as the ledger and the gate's log show it")
     again.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="such as gates.0.threshold=0.7")
+    add_drill(add("drill", "release a bad model to a target of its own: does it come down?", "drill:drill", family))
     _add_lineage(add)
     _add_records(commands, common, family)
     add_experiment(commands, common)

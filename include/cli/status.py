@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from typing import Any
 
 from include.cli import gateway
@@ -54,6 +55,7 @@ def stack_record(settings: Settings) -> dict[str, Any]:
 
 def family_record(settings: Settings, family: str) -> dict[str, Any]:
     """What serves by the ledger, what the gateway has loaded, the rollout under way and the last event of a release."""
+    from include.release.drill.record import last_drill
     from include.release.ledger import Ledger
     from include.release.steering import standing
     from include.store.database import open_database
@@ -62,6 +64,8 @@ def family_record(settings: Settings, family: str) -> dict[str, Any]:
     route, last = ledger.route(family), ledger.entries(family, _OUTCOMES, limit=1)
     record: dict[str, Any] = {"route": None, "last": None, "gateway": _loaded(settings, family)}
     record["rollout"] = standing(settings, family)
+    drilled = last_drill(settings, family)
+    record["drill"] = {"at": drilled.at, "actor": drilled.actor, **drilled.record} if drilled else None
     if route:
         table = route.table.model_dump(mode="json")
         record["route"] = {"generation": route.generation, **table, "reason": route.reason, "since": route.at}
@@ -98,6 +102,24 @@ def _show_families(families: dict[str, Any], out: Output) -> None:
     for family, record in families.items():
         for line in _rollout_lines(family, record["rollout"]):
             out.line(line)
+    _show_drills(families, out)
+
+
+def _show_drills(families: dict[str, Any], out: Output) -> None:
+    """The last drill of each family that has something to protect."""
+    from include.release.drill.plan import summary
+
+    now = datetime.now(UTC)
+    for family, record in families.items():
+        drilled = record["drill"]
+        if drilled:
+            days = (now - drilled["at"]).days
+            age = f"{days} days ago" if days > 1 else f"{drilled['at']:%Y-%m-%d %H:%M}"
+            out.line(
+                f"{family} drill {age}: {summary(drilled)}", style="" if drilled["outcome"] == "stopped" else "red"
+            )
+        elif record["route"]:
+            out.line(f"{family} drill: never held (`windtunnel drill {family}`)")
 
 
 def _rollout_lines(family: str, rollout: dict[str, Any] | None) -> list[str]:

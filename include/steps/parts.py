@@ -10,4 +10,5 @@ SPEC_PARTS: dict[str, tuple[str, ...]] = {
     "fit": ("code", "split", "model", "hyperparameters", "trainer"),
     "evaluate": ("code", "split", "model", "evaluation"),
     "drift": ("monitoring",),
+    "drill": ("code", "release"),
 }

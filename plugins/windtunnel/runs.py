@@ -9,6 +9,7 @@ from typing import Any
 from include.spec import AnyFamilySpec, FamilySpec, RunParams, parse_params, resolve_any_spec, resolve_spec
 from include.steps.document import run_key
 
+_OF_DRILLS = frozenset({"fault", "live"})  # fields of a drill's form; they go into the step's inputs
 BACKFILL = "backfill"
 SCHEDULED = "scheduled"
 
@@ -16,7 +17,8 @@ SCHEDULED = "scheduled"
 def run_params(context: Mapping[str, Any]) -> RunParams:
     """The run's validated parameters, with what the kind of run decides: interval and releasability."""
     request = _trigger_extra(context)  # an automatic retrain works by the parameters of whoever asked for it
-    params = parse_params({**context["params"], **request.get("params", {})})
+    given = {name: value for name, value in context["params"].items() if name not in _OF_DRILLS}
+    params = parse_params({**given, **request.get("params", {})})
     kind = run_kind(context)
     if kind == BACKFILL:
         start, end = context.get("data_interval_start"), context.get("data_interval_end")

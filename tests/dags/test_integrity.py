@@ -20,7 +20,7 @@ HEAVY = {
     *("torch", "lightning", "mlflow", "great_expectations", "evidently", "pandas", "kubernetes", "onnxruntime"),
     *("optuna", "transformers", "deltalake", "sqlalchemy", "pyarrow", "numpy"),
 }
-KINDS = ("train", "release", "monitor")
+KINDS = ("train", "release", "monitor", "drill")
 
 # Runs in a process of its own: what the DAG files add to `import airflow.sdk`, and what they call while they are read.
 _PROBE = """
@@ -201,3 +201,18 @@ def test_a_review_asks_as_many_people_as_the_spec_wants_and_then_counts(dags: di
     assert all(seat.response_timeout.total_seconds() == review.hours * 3600 for seat in seats)
     assert all(seat.defaults == ["Leave them in quarantine"] for seat in seats), "silence must release nothing"
     assert set(dag.get_task("settle").upstream_task_ids) >= {seat.task_id for seat in seats}
+
+
+def test_the_form_and_the_command_know_all_faults_of_a_drill(dags: dict[str, Any]) -> None:
+    from include.cli.drill import FAULTS
+    from include.release.drill.faults import Fault
+
+    known = sorted(fault.value for fault in Fault)
+    assert sorted(FAULTS) == known
+    assert sorted(dags["drill__compliance_qa"].params.get_param("fault").schema["enum"]) == sorted(["in turn", *known])
+
+
+def test_a_drill_runs_when_the_spec_says_so_and_else_by_hand(dags: dict[str, Any]) -> None:
+    for family in family_names():
+        wanted = load_family(family).release.drill.schedule
+        assert getattr(dags[f"drill__{family}"].timetable, "expression", None) == wanted

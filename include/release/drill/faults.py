@@ -27,7 +27,7 @@ from include.settings import Settings
 
 CODE = "include.release.drill.faults:FaultyFamily"
 FAULT_FILE = "fault.json"
-_MARK = "DRILL"
+_MARK, _AWAKE = "DRILL", "AWAKE"
 _REMEMBERED = 64
 
 
@@ -48,6 +48,7 @@ class FaultPlan(BaseModel):
     Attributes:
         code: The family's own code, which loads the model below the fault.
         after: Rows that it answers well first, those of its warm-up included.
+        sleeps: It goes on answering well until `wake` was called, as a model whose fault shows only among users.
         share: Of inputs that get a wrong or skewed answer, or an error; always the same ones.
         times: How often a slow model computes every answer.
         at_least_ms: How long a slow model takes for a call at least.
@@ -60,6 +61,7 @@ class FaultPlan(BaseModel):
     fault: Fault
     code: str
     after: int = Field(default=0, ge=0)
+    sleeps: bool = False
     share: float = Field(default=0.5, ge=0, le=1)
     times: int = Field(default=1, ge=1)
     at_least_ms: float = Field(default=0.0, ge=0)
@@ -75,6 +77,11 @@ def allow(home: Path) -> None:
     """Lets bad packages load in the installation under `home`."""
     home.mkdir(parents=True, exist_ok=True)
     (home / _MARK).touch()
+
+
+def wake(home: Path) -> None:
+    """From now on the faults that sleep show."""
+    (home / _AWAKE).touch()
 
 
 def spoil(good: Path, folder: Path, plan: FaultPlan) -> Package:
@@ -98,18 +105,20 @@ class FaultyFamily:
         plan = FaultPlan.model_validate(json.loads((folder / FAULT_FILE).read_text()))
         if plan.fault is Fault.CRASHING:
             _crash(abruptly=plan.abruptly)
-        return FaultyRuntime(plan, load_code(plan.code).load(folder))
+        return FaultyRuntime(plan, load_code(plan.code).load(folder), home / _AWAKE)
 
 
 class FaultyRuntime:
     """A model with a fault; see `include.families.contract.ModelRuntime`."""
 
-    def __init__(self, plan: FaultPlan, inner: ModelRuntime) -> None:
+    def __init__(self, plan: FaultPlan, inner: ModelRuntime, alarm: Path) -> None:
         self.inputs = inner.inputs
         self.outputs = inner.outputs
         self._plan = plan
         self._inner = inner
         self._lock = threading.Lock()
+        self._alarm = alarm
+        self._asleep = plan.sleeps
         self._answered = 0
         self._kept: list[bytes] = []
         self._earlier: list[dict[str, Any]] = []
@@ -119,7 +128,8 @@ class FaultyRuntime:
         rows = [dict(zip(names, values, strict=True)) for values in zip(*(inputs[name] for name in names), strict=True)]
         with self._lock:
             self._answered += len(rows)
-            is_bad = self._answered > self._plan.after
+            self._asleep = self._asleep and not self._alarm.exists()
+            is_bad = not self._asleep and self._answered > self._plan.after
             asked = [self._spoilt(row) for row in rows] if is_bad else rows
             self._remember(rows)
         started = time.perf_counter()

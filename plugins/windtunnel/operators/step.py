@@ -50,6 +50,7 @@ PACKAGES = {
     "fit": "include.training",
     "evaluate": "include.evaluation",
     "drift": "include.monitoring",
+    "drill": "include.release",
 }
 _POLL_SECONDS = 0.25
 
