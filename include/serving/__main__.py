@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import socket
 import sys
+import tempfile
+import uuid
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from include.errors import UserError, WindtunnelError
+from include.serving.board import Board
 from include.serving.config import GatewayConfig
-from include.serving.gateway import Gateway
-from include.serving.server import BACKLOG, GatewayServer
+from include.serving.server import BACKLOG
+from include.serving.stats import CountMemory
+from include.serving.supervisor import EXIT_USAGE, Supervisor
+from include.serving.worker import Common, work
 from include.settings import Settings
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
-_SWITCH_SECONDS = 0.001
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,34 +32,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8900, help="0 takes a free port, which is printed")
-    parser.add_argument("--workers", type=int, help="model calls at the same time (default: one per core)")
+    parser.add_argument("--workers", type=int, help="processes that serve (default: one per core, at most four)")
+    parser.add_argument("--threads", type=int, help="model calls at the same time in each of them (default: the cores)")
     parser.add_argument("--allow-open", action="store_true", help="listen beyond this machine without an API key")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         config = GatewayConfig.from_env(
-            arguments.host, arguments.port, workers=arguments.workers, allow_open=arguments.allow_open
+            arguments.host,
+            arguments.port,
+            workers=arguments.workers,
+            threads=arguments.threads,
+            allow_open=arguments.allow_open,
         )
         listener = _listen(config.host, config.port)
-        gateway = Gateway.build(config, Settings.from_env())
+        settings = Settings.from_env()
     except WindtunnelError as error:
         print(error, file=sys.stderr, flush=True)
         return EXIT_USAGE
-    return _serve(gateway, listener)
-
-
-def _serve(gateway: Gateway, listener: socket.socket) -> int:
-    server = GatewayServer(gateway)
-    # uvicorn raises the signal again once it has stopped; by then the work is done and the exit is a clean one
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: None)
-    # model threads hold the interpreter in short pieces of Python; a request that is ready must not wait 5 ms for them
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    host, port = listener.getsockname()[:2]
-    print(f"gateway listens on http://{host}:{port}", flush=True)
-    server.run(sockets=[listener])
-    return 0 if server.started and not gateway.log.pending else EXIT_FAILED
+    with tempfile.TemporaryDirectory(prefix="windtunnel-gateway-", ignore_cleanup_errors=True) as folder:
+        board = Board(config.workers)
+        counts = [CountMemory.make() for _ in range(config.workers)]
+        common = Common(config, settings, listener, board, counts, uuid.uuid4().hex[:8], Path(folder))
+        host, port = listener.getsockname()[:2]
+        print(f"gateway listens on http://{host}:{port}", flush=True)
+        supervisor = Supervisor(
+            board,
+            partial(work, common),
+            listener.close,
+            grace=config.drain_seconds + config.grace_seconds,
+            hang=config.hang_seconds,
+            load=config.load_seconds,
+        )
+        return supervisor.run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -65,13 +74,14 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(BACKLOG)  # who comes before the loop runs waits, and is not refused
+        listener.listen(BACKLOG)  # who comes before a worker is there waits, and is not refused
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(
             f"cannot listen on {host}:{port}: {reason}", where="--port", hint="take another port, or 0 for a free one"
         ) from error
+    listener.setblocking(False)
     return listener
 
 

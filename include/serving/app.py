@@ -21,6 +21,7 @@ from include.serving.metrics import CONTENT_TYPE, exposition
 from include.serving.protocol import OpenInference
 from include.serving.tensors import one_row
 from include.serving.wire import RequestError, error_reply, parse, reply, validate
+from include.serving.workers import workers_of
 
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -67,13 +68,14 @@ def make_app(gateway: Gateway) -> ASGIApp:
         Route("/v1/feedback", handlers.feedback, methods=["POST"]),
         Route("/v1/routes", handlers.routes),
         Route("/v1/stats", handlers.stats),
+        Route("/v1/workers", handlers.workers),
         Route("/metrics", handlers.metrics),
         *OpenInference(gateway, intake).routes(),
     ]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        gateway.start()
+        await gateway.start()
         yield
         await gateway.stop()
 
@@ -121,9 +123,7 @@ class _Handlers:
 
     async def feedback(self, request: Request) -> Response:
         given = await self._intake.take(request, _feedback)
-        # a family's own code labels the answer: whatever it does with a strange truth, others must not wait for it
-        book = self._gateway.feedback
-        return reply(await self._gateway.labelling.run(book.give, given.request_id, given.truth, given.helpful))
+        return reply(await self._gateway.give_feedback(given.request_id, given.truth, given.helpful))
 
     async def routes(self, _: Request) -> Response:
         return reply(self._gateway.watcher.to_json())
@@ -133,7 +133,10 @@ class _Handlers:
         if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
             raise RequestError("generation: expected a whole number")
         generation = None if text is None else int(text)
-        return reply(self._gateway.stats_of(request.query_params.get("family"), generation))
+        return reply(await self._gateway.stats_of(request.query_params.get("family"), generation))
+
+    async def workers(self, _: Request) -> Response:
+        return reply(workers_of(self._gateway.seat.board))
 
     async def metrics(self, _: Request) -> Response:
         return Response(exposition(self._gateway), media_type=CONTENT_TYPE)

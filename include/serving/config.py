@@ -15,7 +15,10 @@ from include.serving.keys import CLIENTS_VARIABLE, KEY_VARIABLE, Client, read_cl
 
 OPEN_VARIABLE = "WINDTUNNEL_GATEWAY_ALLOW_OPEN"
 _LIMIT_VARIABLE = "WINDTUNNEL_GATEWAY_{}"
-_NOT_LIMITS = frozenset({"host", "port", "clients", "workers"})
+_NOT_LIMITS = frozenset({"host", "port", "clients", "workers", "threads"})
+WORKERS_VARIABLE, THREADS_VARIABLE = "WINDTUNNEL_GATEWAY_WORKERS", "WINDTUNNEL_GATEWAY_THREADS"
+_MOST = 64
+_MOST_BY_DEFAULT = 4  # every worker has the models in its memory
 _MAY_BE_ZERO = frozenset({"drain_seconds"})
 
 
@@ -30,7 +33,8 @@ class GatewayConfig:
 
     host, port: Where to listen; port 0 takes a free one.
     clients: Whose keys are accepted, as `Authorization: Bearer KEY` or `X-API-Key: KEY`; none asks for no key.
-    workers: Calls of one model that run at the same time.
+    workers: Processes that serve, on one port.
+    threads: Calls of one model that run at the same time in each of them.
 
     Everything below is also an environment variable, `WINDTUNNEL_GATEWAY_MAX_BODY` and so on.
 
@@ -51,14 +55,18 @@ class GatewayConfig:
     shadow_queue: Copied requests that may wait for the challenger before more are dropped.
     poll_seconds: How often the ledger is asked for a new routing table.
     flush_seconds, flush_rows: When the prediction log writes a segment.
+    counts_seconds: How often a process writes the counts that releases are judged on.
     drain_seconds: How long a gateway that was told to stop says that it is not ready, and still takes requests.
     grace_seconds: How long requests in flight may take after that.
+    hang_seconds: How long the event loop of a process may stand still before the process is replaced.
+    load_seconds: How long the models of a routing table may take to load before the process is replaced.
     """
 
     host: str = "127.0.0.1"
     port: int = 8900
     clients: tuple[Client, ...] = ()
-    workers: int = 2
+    workers: int = 1
+    threads: int = 2
     max_body: int = 1 << 20
     max_text: int = 10_000
     max_rows: int = 256
@@ -77,8 +85,11 @@ class GatewayConfig:
     poll_seconds: float = 0.5
     flush_seconds: float = 2.0
     flush_rows: int = 500
+    counts_seconds: float = 1.0
     drain_seconds: float = 0.0
     grace_seconds: float = 30.0
+    hang_seconds: float = 30.0
+    load_seconds: float = 120.0
 
     @classmethod
     def from_env(
@@ -87,6 +98,7 @@ class GatewayConfig:
         port: int,
         *,
         workers: int | None = None,
+        threads: int | None = None,
         allow_open: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> GatewayConfig:
@@ -106,7 +118,16 @@ class GatewayConfig:
                 hint=f"set {KEY_VARIABLE} or {CLIENTS_VARIABLE}, listen on 127.0.0.1, or pass --allow-open if a proxy "
                 "checks who asks",
             )
-        return cls(host=host, port=port, clients=clients, workers=workers or cores(), **_limits(env))
+        workers = _count(workers, env, WORKERS_VARIABLE) or min(cores(), _MOST_BY_DEFAULT)
+        threads = _count(threads, env, THREADS_VARIABLE) or cores()
+        return cls(host=host, port=port, clients=clients, workers=workers, threads=threads, **_limits(env))
+
+
+def _count(given: int | None, environ: Mapping[str, str], variable: str) -> int | None:
+    text = environ.get(variable, "") if given is None else str(given)
+    if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST):
+        raise UserError(f"expected a whole number from 1 to {_MOST}, not {text!r}", where=variable)
+    return int(text) if text else None
 
 
 def _limits(environ: Mapping[str, str]) -> dict[str, Any]:

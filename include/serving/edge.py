@@ -6,7 +6,6 @@ header `X-Request-Id` is the client's own where it sent one, so that both sides'
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from include.serving.gateway import Gateway
 from include.serving.keys import Client, find_client
+from include.serving.peers import new_request_id
 from include.serving.wire import RequestError, error_reply
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # probes carry no key
@@ -49,12 +49,13 @@ class Edge:
         self._app = app
         self._gateway = gateway
         self._clients = gateway.config.clients
+        self._slot = gateway.seat.slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = scope[VISIT] = _visit(scope)
+        visit = scope[VISIT] = _visit(scope, new_request_id(self._slot))
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -94,7 +95,7 @@ class Edge:
         return client
 
 
-def _visit(scope: Scope) -> Visit:
+def _visit(scope: Scope, request_id: str) -> Visit:
     given: bytes | None = None
     trace = None
     for name, value in scope["headers"]:
@@ -102,7 +103,7 @@ def _visit(scope: Scope) -> Visit:
             given = value
         elif name == b"traceparent" and (found := _TRACEPARENT.match(value.decode("latin-1"))):
             trace = (found[1], found[2])
-    return Visit(new_request_id(), given.decode() if given else None, trace, perf_counter())
+    return Visit(request_id, given.decode() if given else None, trace, perf_counter())
 
 
 def visit_of(scope: Mapping[str, object]) -> Visit:
@@ -110,8 +111,3 @@ def visit_of(scope: Mapping[str, object]) -> Visit:
     visit = scope[VISIT]
     assert isinstance(visit, Visit)
     return visit
-
-
-def new_request_id() -> str:
-    """A request id that cannot be guessed."""
-    return os.urandom(16).hex()

@@ -18,7 +18,8 @@ from typing import Any
 from include.errors import clip
 from include.families.contract import ModelRuntime
 from include.serving.predictions import FEEDBACK, PredictionLog
-from include.serving.stats import Place, Stats
+from include.serving.stats import Stats
+from include.serving.tally import Place
 from include.serving.wire import RequestError
 
 log = logging.getLogger(__name__)

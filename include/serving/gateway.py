@@ -8,32 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from include.errors import FailureKind, WindtunnelError, clip
 from include.families.contract import ModelRuntime
 from include.release.routing import Variant
 from include.serving.admission import Admission
+from include.serving.board import Column
 from include.serving.calls import Answers, Inputs, ModelStuck, ModelTimeout
 from include.serving.config import GatewayConfig
 from include.serving.feedback import FeedbackBook
+from include.serving.kept_counts import KeptCounts
 from include.serving.memory import resident_mb
 from include.serving.models import LoadedTable, Model, ModelLoader
+from include.serving.peers import Peers
 from include.serving.predictions import PREDICTION, PredictionLog
+from include.serving.route_source import LedgerRoutes, RouteSource
+from include.serving.seat import AloneSeat, Seat
 from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
-from include.serving.stats import Lane, Place, Stats
+from include.serving.stats import CountMemory, Stats
+from include.serving.tallies import Tallies
+from include.serving.tally import Lane, Place
 from include.serving.threads import SideWork
-from include.serving.watcher import LedgerRoutes, RouteSource, Watcher
+from include.serving.watcher import Watcher
 from include.serving.wire import RequestError
 from include.settings import Settings
 from include.store.objects import ObjectStore, open_store
 
 log = logging.getLogger(__name__)
 
+_PUBLISH_SECONDS = 0.25
 _STUCK_RETRY = 10
 _FEEDBACK_WAITING, _FEEDBACK_THREADS = 256, 2
 
@@ -73,6 +86,22 @@ class ModelFailed(RequestError):
     """The model could not answer a valid request."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What a serving process has in common with the others of its gateway; by default there are none.
+
+    Attributes:
+        counts: What each of them counts in.
+        name: The gateway's, the same for all of them.
+        folder: Where their sockets lie; only this user may enter it.
+    """
+
+    seat: Seat = field(default_factory=AloneSeat)
+    counts: Sequence[CountMemory] = ()
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="windtunnel-gateway-")))
+
+
 class Gateway:
     """All parts of a serving process."""
 
@@ -82,14 +111,21 @@ class Gateway:
         store: ObjectStore,
         routes: RouteSource,
         loader: ModelLoader,
+        shared: Shared | None = None,
     ) -> None:
+        shared = shared or Shared()
+        self.seat = shared.seat
         self.config = config
         self.instance = uuid.uuid4().hex[:8]
         self.started_at = _now()
-        self.stats = Stats()
+        self.stats = Stats(shared.counts, self.seat.slot)
+        self.kept = KeptCounts(store, self.stats, shared.name, self.seat.slot, config.counts_seconds)
         self.log = PredictionLog(store, self.instance, flush_seconds=config.flush_seconds, flush_rows=config.flush_rows)
-        self.watcher = Watcher(routes, loader, self._opened, config.poll_seconds)
+        self.watcher = Watcher(routes, loader, self._opened, config.poll_seconds, seat=self.seat)
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
+        self.peers = Peers(
+            shared.folder, self.seat.slot, self.seat.board.slots, self._give_feedback, config.answer_seconds
+        )
         self.shadow = ShadowLane(config.shadow_queue, self._in_shadow, self._shadow_done)
         self.admission = Admission(config.max_under_way, config.client_rate, config.client_under_way)
         self.labelling = SideWork(
@@ -97,20 +133,24 @@ class Gateway:
         )
         self.turned_away = 0
         self.draining = False
-        self._opened_mb: dict[tuple[str, int], float] = {}
+        self.tallies = Tallies(self)
+        self._tick: asyncio.TimerHandle | None = None
 
     @classmethod
-    def build(cls, config: GatewayConfig, settings: Settings) -> Gateway:
+    def build(cls, config: GatewayConfig, settings: Settings, shared: Shared | None = None) -> Gateway:
         """A gateway on an installation's ledger and object store."""
         store = open_store(settings.store_url)
         loader = ModelLoader(store, settings.home / "cache" / "packages", config)
-        return cls(config, store, LedgerRoutes(settings.database_url), loader)
+        return cls(config, store, LedgerRoutes(settings.database_url), loader, shared)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Starts what runs in the background, on the running event loop; the first table is loaded there."""
         self.log.start()
+        self.kept.start()
         self.shadow.start()
+        await self.peers.start()
         self.watcher.start()
+        self._publish()
 
     @property
     def ready(self) -> bool:
@@ -122,8 +162,17 @@ class Gateway:
 
         Where the log cannot be written, its rows stay `pending`.
         """
+        if self._tick is not None:
+            self._tick.cancel()
         await self.shadow.stop()
+        if self.shadow.unfinished is not None:
+            self.stats.withdraw(self.shadow.unfinished.place)
+        await self.peers.stop()
         await asyncio.to_thread(self.watcher.stop)
+        try:
+            await asyncio.to_thread(self.kept.close)
+        except WindtunnelError as error:
+            log.error("the last counts of the stages are lost: %s", error)
         try:
             await asyncio.to_thread(self.log.close)
         except WindtunnelError as error:
@@ -135,6 +184,9 @@ class Gateway:
         Raises:
             RequestError: Nothing serves yet (503), or no such family (404), or it must be named.
         """
+        found = self.watcher.serving(family) if family is not None else None
+        if found is not None:
+            return found
         tables = self.watcher.tables
         if not tables:
             raise RequestError("no model serves yet", status=503, retry_after=2, hint="wait for the first release")
@@ -142,14 +194,11 @@ class Gateway:
             if len(tables) > 1:
                 raise RequestError(f"say which family: {', '.join(sorted(tables))}", hint="add `family` to the request")
             return next(iter(tables.values()))
-        found = tables.get(family)
-        if found is None:
-            raise RequestError(
-                f"there is no model family {clip(family, 64)!r} here",
-                status=404,
-                hint=f"served: {', '.join(sorted(tables))}",
-            )
-        return found
+        raise RequestError(
+            f"there is no model family {clip(family, 64)!r} here",
+            status=404,
+            hint=f"served: {', '.join(sorted(tables))}",
+        )
 
     async def ask(self, question: Question) -> Answered:
         """The answer of the variant that the table assigns (or of the version that the client named).
@@ -162,10 +211,15 @@ class Gateway:
         variant, lane = _chosen(question)
         model = table.models[variant.digest]
         place = table.place(variant, lane)
+        self.stats.begin(place)
         try:
             answers = await model.batcher.submit(question.inputs, question.rows, question.seconds)
         except RequestError:
             self.turned_away += 1
+            self.stats.withdraw(place)
+            raise
+        except asyncio.CancelledError:
+            self.stats.withdraw(place)
             raise
         except (
             Exception
@@ -186,40 +240,72 @@ class Gateway:
             self.shadow.offer(Copy(ids, question.unit, question.inputs, target, table.models[challenger.digest]))
         return Answered(ids, variant, answers, latency_ms)
 
-    def stats_of(self, family: str | None, generation: int | None) -> dict[str, Any]:
-        """What `/v1/stats` shows.
+    async def give_feedback(
+        self, request_id: str, truth: Mapping[str, Any] | None, helpful: bool | None
+    ) -> dict[str, Any]:
+        """`FeedbackBook.give`, in the worker that gave the answer.
 
         Raises:
-            RequestError: No such family here, or the generation was never loaded by this process (404).
+            RequestError: As there, or that worker cannot be reached (503).
+        """
+        slot = self.peers.elsewhere(request_id)
+        if slot is None:
+            return await self._give_feedback(request_id, truth, helpful)
+        return await self.peers.pass_on(slot, request_id, truth, helpful)
+
+    async def _give_feedback(
+        self, request_id: str, truth: Mapping[str, Any] | None, helpful: bool | None
+    ) -> dict[str, Any]:
+        # a family's own code labels the answer: whatever it does with a strange truth, others must not wait for it
+        return await self.labelling.run(self.feedback.give, request_id, truth, helpful)
+
+    async def stats_of(self, family: str | None, generation: int | None) -> dict[str, Any]:
+        """What `/v1/stats` shows: the counts of all processes of all gateways on this installation.
+
+        Raises:
+            RequestError: No such family here, or the generation was never served (404); counts cannot be read (503).
         """
         table = self.table(family)
         number = table.generation if generation is None else generation
-        shown = self.stats.snapshot(table.family, number)
+        try:
+            shown = await asyncio.to_thread(self._joined, table, number)
+        except (SQLAlchemyError, WindtunnelError) as error:
+            raise RequestError(
+                f"the counts cannot be read: {clip(error, 200)}", status=503, retry_after=1, hint="try again"
+            ) from error
         if shown is None:
-            hint = (
-                f"this gateway serves generation {table.generation} since it started at {self.started_at.isoformat()}"
-            )
-            raise RequestError(f"generation {number} of {table.family} was not loaded here", status=404, hint=hint)
+            hint = f"this gateway serves generation {table.generation}"
+            raise RequestError(f"generation {number} of {table.family} was not served", status=404, hint=hint)
         identity = {
             "family": table.family,
             "generation": number,
             "instance": self.instance,
             "started_at": self.started_at.isoformat(),
         }
-        shadow = {"waiting": self.shadow.waiting, "dropped": self.shadow.dropped}
-        rows = {"written": self.log.written, "pending": self.log.pending, "dropped": self.log.dropped}
         memory = self._memory(table.family, number)
-        return {**identity, **shown, "memory": memory, "shadow_lane": shadow, "prediction_log": rows}
+        return {**identity, **shown, "memory": memory, **self.tallies.to_json()}
+
+    def _joined(self, table: LoadedTable, generation: int) -> dict[str, Any] | None:
+        counts = self.kept.joined(table.family, generation)
+        if counts is None:
+            return None
+        routed = self.watcher.route(table.family, generation)
+        return counts.to_json(routed) if routed else None
+
+    def _publish(self) -> None:
+        self.tallies.publish()
+        self._tick = asyncio.get_running_loop().call_later(_PUBLISH_SECONDS, self._publish)
 
     def _opened(self, table: LoadedTable) -> None:
-        self.stats.open(table.family, table.generation, table.table)
-        if (now := resident_mb()) is not None:
-            self._opened_mb.setdefault((table.family, table.generation), now)
+        self.stats.open(table.family, table.generation, resident_mb() or 0.0)
 
     def _memory(self, family: str, generation: int) -> dict[str, float] | None:
-        """Of this process, when the generation was loaded and now."""
-        opened, now = self._opened_mb.get((family, generation)), resident_mb()
-        return None if opened is None or now is None else {"opened_mb": round(opened, 3), "now_mb": round(now, 3)}
+        """Of the processes that loaded the generation, then and now."""
+        opened = self.stats.opened_mb(family, generation)
+        if not opened or not all(opened.values()):
+            return None
+        now = sum(self.seat.board.read(slot, Column.RESIDENT_KB) for slot in opened) / 1e3
+        return {"opened_mb": round(sum(opened.values()), 3), "now_mb": round(now, 3)}
 
     def _runtime(self, family: str, digest: str) -> ModelRuntime | None:
         model: Model | None = self.watcher.model(family, digest)
@@ -239,8 +325,11 @@ class Gateway:
         return ModelFailed("the model failed on this request", status=500, request_id=question.request_id)
 
     def _in_shadow(self, copy: Copy) -> bool:
-        table = self.watcher.tables.get(copy.place.family)
-        return table is not None and table.generation == copy.place.generation
+        table = self.watcher.serving(copy.place.family)
+        wanted = table is not None and table.generation == copy.place.generation
+        if wanted:
+            self.stats.begin(copy.place)
+        return wanted
 
     def _shadow_done(self, outcome: ShadowOutcome) -> None:
         copy = outcome.copy

@@ -1,4 +1,7 @@
-"""Prometheus metrics, made from the gateway's own counts when they are asked for: a request pays nothing for them."""
+"""Prometheus metrics of all processes of the gateway, made from its own counts when they are asked for.
+
+A request pays nothing for them, and whichever process is asked answers for all.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,28 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from include.serving.board import Column
+from include.serving.tallies import CLIENT_REFUSED
+from include.serving.workers import workers_of
+
 if TYPE_CHECKING:
     from include.serving.gateway import Gateway
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 10_000.0)
+_GAUGES = (
+    ("windtunnel_prediction_log_pending", "Rows not yet in the store.", Column.ROWS_PENDING),
+    ("windtunnel_model_calls", "Calls of the models that are loaded.", Column.MODEL_CALLS),
+    ("windtunnel_model_rows", "Rows in those calls.", Column.MODEL_ROWS),
+    ("windtunnel_requests_under_way", "Requests being answered.", Column.UNDER_WAY),
+    ("windtunnel_model_waiting", "Examples that wait.", Column.MODEL_WAITING),
+    ("windtunnel_model_stuck", "Models all of whose threads hang.", Column.MODEL_STUCK),
+    ("windtunnel_connections", "Open connections.", Column.CONNECTIONS),
+)
+_COUNTERS = (
+    ("windtunnel_shadow_dropped", "Copies that did not fit the shadow queue.", Column.SHADOW_DROPPED),
+    ("windtunnel_turned_away", "Requests refused because too many waited.", Column.TURNED_AWAY),
+)
 _VARIANT = ["family", "role", "version", "lane"]
 
 
@@ -32,6 +52,7 @@ class _GatewayCollector(Collector):
         yield from self._variants()
         yield from self._tables()
         yield from self._process()
+        yield from self._workers()
 
     def _variants(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("windtunnel_requests", "Requests answered or failed.", labels=_VARIANT)
@@ -59,51 +80,43 @@ class _GatewayCollector(Collector):
             "windtunnel_route_failed", "1 where a newer generation could not be loaded.", labels=["family"]
         )
         watcher = self._gateway.watcher
+        status = self._gateway.seat.board.status
+        broken = status.get("failed", {})
         for family, table in watcher.tables.items():
             generation.add_metric([family], table.generation)
             share.add_metric([family], sum(list(table.table.shares.values())[1:]))
-            failed.add_metric([family], float(family in watcher.failed))
+            failed.add_metric([family], float(family in broken))
         yield from (generation, share, failed)
         yield GaugeMetricFamily(
-            "windtunnel_ledger_up", "1 while the ledger can be read.", value=float(not watcher.ledger_error)
+            "windtunnel_ledger_up", "1 while the ledger can be read.", value=float(not status.get("ledger_error"))
         )
 
     def _process(self) -> Iterator[Metric]:
-        gateway = self._gateway
-        models = gateway.watcher.models
+        tallies = self._gateway.tallies
+        tallies.publish()
         rows = CounterMetricFamily("windtunnel_prediction_log_rows", "Rows of the prediction log.", labels=["outcome"])
-        rows.add_metric(["written"], gateway.log.written)
-        rows.add_metric(["dropped"], gateway.log.dropped)
+        rows.add_metric(["written"], tallies.sum(Column.ROWS_WRITTEN))
+        rows.add_metric(["dropped"], tallies.sum(Column.ROWS_DROPPED))
         yield rows
-        yield GaugeMetricFamily(
-            "windtunnel_prediction_log_pending", "Rows not yet in the store.", value=gateway.log.pending
-        )
-        yield CounterMetricFamily(
-            "windtunnel_shadow_dropped", "Copies that did not fit the shadow queue.", value=gateway.shadow.dropped
-        )
-        yield CounterMetricFamily(
-            "windtunnel_turned_away",
-            "Requests refused because too many waited.",
-            value=gateway.turned_away + gateway.admission.refused_full,
-        )
+        for name, text, column in _GAUGES:
+            yield GaugeMetricFamily(name, text, value=tallies.sum(column))
+        for name, text, column in _COUNTERS:
+            yield CounterMetricFamily(name, text, value=tallies.sum(column))
         refused = CounterMetricFamily(
             "windtunnel_client_refused", "Requests of a client over its limits.", labels=["client"]
         )
-        for client, count in list(gateway.admission.refused_clients.items()):
+        for client, count in self._gateway.stats.tallies(CLIENT_REFUSED).items():
             refused.add_metric([client], count)
         yield refused
-        yield GaugeMetricFamily(
-            "windtunnel_requests_under_way", "Requests being answered.", value=gateway.admission.under_way
-        )
-        yield GaugeMetricFamily(
-            "windtunnel_model_waiting", "Examples that wait.", value=sum(m.batcher.waiting_rows for m in models)
-        )
-        yield GaugeMetricFamily(
-            "windtunnel_model_stuck", "Models all of whose threads hang.", value=sum(m.batcher.stuck for m in models)
-        )
-        yield GaugeMetricFamily(
-            "windtunnel_model_calls", "Calls of the models that are loaded.", value=sum(m.batcher.calls for m in models)
-        )
-        yield GaugeMetricFamily(
-            "windtunnel_model_rows", "Rows in those calls.", value=sum(m.batcher.rows for m in models)
+
+    def _workers(self) -> Iterator[Metric]:
+        health = workers_of(self._gateway.seat.board)
+        live = GaugeMetricFamily("windtunnel_workers", "Worker processes of this gateway.", labels=["state"])
+        live.add_metric(["live"], health["live"])
+        live.add_metric(["configured"], health["configured"])
+        yield live
+        yield CounterMetricFamily(
+            "windtunnel_worker_restarts",
+            "Worker processes that ended and were replaced.",
+            value=sum(worker["restarts"] for worker in health["workers"]),
         )

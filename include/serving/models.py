@@ -17,7 +17,7 @@ from include.serving.batching import Batcher
 from include.serving.calls import ModelError, answer, shape_of
 from include.serving.config import GatewayConfig
 from include.serving.package import PackageError, fetch, read_package
-from include.serving.stats import Lane, Place
+from include.serving.tally import Lane, Place
 from include.store.objects import ObjectStore
 
 #: A harmless value of each datatype of the Open Inference Protocol, to warm a model up with (0 for integers).
@@ -114,7 +114,7 @@ class ModelLoader:
         rows = config.max_batch if batched else 1
         batcher = Batcher(
             runtime,
-            workers=config.workers,
+            workers=config.threads,
             max_rows=rows,
             max_waiting=config.max_waiting,
             max_wait=config.max_wait_seconds,

@@ -16,7 +16,7 @@ from time import perf_counter
 from include.errors import clip
 from include.serving.calls import Answers, Inputs
 from include.serving.models import Model
-from include.serving.stats import Place
+from include.serving.tally import Place
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class ShadowLane:
         self._wanted = wanted
         self._done = done
         self._task: asyncio.Task[None] | None = None
+        self.unfinished: Copy | None = None
         self.dropped = 0
 
     def start(self) -> None:
@@ -73,7 +74,7 @@ class ShadowLane:
         return self._queue.qsize()
 
     async def stop(self) -> None:
-        """Leaves what still waits: nobody will read it."""
+        """Leaves what still waits: nobody will read it. What was being answered stays in `unfinished`."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -85,7 +86,9 @@ class ShadowLane:
             if not self._wanted(copy):
                 self.dropped += 1
                 continue
+            self.unfinished = copy
             outcome = await _answered(copy)
+            self.unfinished = None
             try:
                 self._done(outcome)
             except Exception:  # the lane must outlive one copy whose record could not be kept

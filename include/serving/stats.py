@@ -1,231 +1,267 @@
-"""What the variants of a routing table did: requests, errors, latency and labelled quality, per generation and role.
+"""Counts the answers of this process in memory that all processes of the gateway share, and reads the sum over them.
 
-A rollout is judged on these numbers, so they are exact counts, not samples: latencies go into a histogram with buckets
-3% apart, quality into running sums. The *lane* keeps apart what must not be mixed: `live` answers went to clients,
-`shadow` answers went nowhere, `direct` requests chose their version themselves and say nothing about a split.
+A rollout is judged on these numbers, so they are exact counts, not samples. The *lane* keeps apart what must not be
+mixed: `live` answers went to clients, `shadow` answers went nowhere, `direct` requests chose their version themselves
+and say nothing about a split.
+
+A request is counted when it begins and when it ends. What had begun and not ended when a process was killed failed,
+and is counted as errors by the process that takes its place: a model that crashes the process is one that fails.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from include.release.routing import Role, RoutingTable
+from include.release.routing import Role
+from include.serving.shared import OwnRecords, Records, SharedMemoryError, Words, shared_memory
+from include.serving.tally import BUCKETS, Cell, GenerationCounts, Lane, Moments, Place, bucket
 
-_FIRST_MS = 0.01
-_STEP = math.log(1.03)
-_BUCKETS = 640  # 0.01 ms ... about 28 minutes
+log = logging.getLogger(__name__)
 
-
-class Lane(str, Enum):
-    """Which way a request took."""
-
-    LIVE = "live"
-    SHADOW = "shadow"
-    DIRECT = "direct"
+_BEGUN, _REQUESTS, _ERRORS, _LABELS, _TOTAL_MS, _FIRST_BUCKET = range(6)  # words of a cell
+_N, _MEAN, _SQUARES = range(3)  # words of moments
+_CELL_WORDS, _MOMENT_WORDS = _FIRST_BUCKET + BUCKETS, 3
+_CELLS, _MOMENTS = 2048, 4096
+_SEP = "\x1f"
+_QUALITY, _PAIRED, _OPENED = "quality", "paired", "opened"
+_METRIC_CHARACTERS = 60
 
 
-class Place(NamedTuple):
-    """Where an answer is counted."""
+class CountMemory(NamedTuple):
+    """The piece of memory that one process counts in."""
 
-    family: str
-    generation: int
-    role: Role
-    version: str
-    digest: str
-    lane: Lane
+    cells: memoryview
+    moments: memoryview
 
-
-class Histogram:
-    """Counts of latencies in buckets 3% apart: a quantile is off by at most 1.5%."""
-
-    __slots__ = ("counts", "total", "total_ms")
-
-    def __init__(self) -> None:
-        self.counts = [0] * _BUCKETS
-        self.total = 0
-        self.total_ms = 0.0
-
-    def add(self, milliseconds: float) -> None:
-        index = int(math.log(milliseconds / _FIRST_MS) / _STEP) if milliseconds > _FIRST_MS else 0
-        self.counts[min(index, _BUCKETS - 1)] += 1
-        self.total += 1
-        self.total_ms += milliseconds
-
-    def merge(self, other: Histogram) -> None:
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
-        self.total_ms += other.total_ms
-
-    def quantile(self, q: float) -> float | None:
-        """The `q` quantile in ms (nearest rank, centre of its bucket); None before the first request."""
-        rank = max(1, math.ceil(q * self.total))
-        seen = 0
-        for index, count in enumerate(self.counts):
-            seen += count
-            if seen >= rank:
-                return float(f"{_FIRST_MS * math.exp((index + 0.5) * _STEP):.4g}")
-        return None
-
-    def up_to(self, milliseconds: float) -> int:
-        """How many were at most about `milliseconds`."""
-        return sum(self.counts[: int(math.log(milliseconds / _FIRST_MS) / _STEP)])
-
-
-class Moments:
-    """Running mean and standard deviation (Welford, 1962)."""
-
-    __slots__ = ("mean", "n", "squares")
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean = 0.0
-        self.squares = 0.0
-
-    def add(self, value: float) -> None:
-        self.n += 1
-        step = value - self.mean
-        self.mean += step / self.n
-        self.squares += step * (value - self.mean)
-
-    def to_json(self) -> dict[str, Any]:
-        sd = math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else None
-        return {"mean": self.mean, "n": self.n, "sd": sd}
-
-
-@dataclass
-class Cell:
-    """Counts of one variant in one lane of one generation."""
-
-    place: Place
-    requests: int = 0
-    errors: int = 0
-    labels: int = 0
-    latency: Histogram = field(default_factory=Histogram)
-    quality: dict[str, Moments] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "requests": self.requests,
-            "errors": self.errors,
-            "latency_p50_ms": self.latency.quantile(0.50),
-            "latency_p95_ms": self.latency.quantile(0.95),
-            "latency_p99_ms": self.latency.quantile(0.99),
-            "labels": self.labels,
-            "quality": {metric: moments.to_json() for metric, moments in self.quality.items()},
-        }
-
-
-@dataclass
-class _Generation:
-    table: RoutingTable
-    cells: dict[tuple[str, Lane], Cell]  # by version
-    paired: dict[str, Moments] = field(default_factory=dict)
+    @classmethod
+    def make(cls) -> CountMemory:
+        """Memory for processes that are forked after this."""
+        return cls(
+            shared_memory(Records.size(_CELLS, _CELL_WORDS)), shared_memory(Records.size(_MOMENTS, _MOMENT_WORDS))
+        )
 
 
 class Stats:
-    """All counts of a gateway. Thread-safe; the newest `kept` generations of all families are kept apart.
+    """The counts of a gateway. Thread-safe; the newest `kept` generations of all families are kept apart.
 
-    Counts of older generations are merged into totals per variant, so that what Prometheus reads never shrinks.
+    Counts of older generations go into totals per variant, so that what Prometheus reads never shrinks.
+
+    Args:
+        memory: What each process of the gateway counts in; by default, this is the only process.
+        own: Which of them is this process'.
     """
 
-    def __init__(self, kept: int = 200) -> None:
+    def __init__(self, memory: Sequence[CountMemory] = (), own: int = 0, kept: int = 200) -> None:
+        memory = memory or [CountMemory.make()]
         self._kept = kept
         self._lock = threading.Lock()
-        self._generations: OrderedDict[tuple[str, int], _Generation] = OrderedDict()
-        self._retired: dict[tuple[str, Role, str, Lane], Cell] = {}
+        self._cells = OwnRecords(memory[own].cells, _CELLS, _CELL_WORDS)
+        self._moments = OwnRecords(memory[own].moments, _MOMENTS, _MOMENT_WORDS)
+        self._readers = [
+            (Records(one.cells, _CELLS, _CELL_WORDS), Records(one.moments, _MOMENTS, _MOMENT_WORDS)) for one in memory
+        ]
+        self._own = own
+        self._words: dict[Place, Words] = {}
+        self._measured: set[tuple[str, int]] = set()
+        self._opened: dict[tuple[str, int], None] = {}  # oldest first
+        self._take_over()
 
-    def open(self, family: str, generation: int, table: RoutingTable) -> None:
-        """Makes the cells of a generation, so that it can be asked for before its first request."""
-        cells = {
-            (variant.version, lane): Cell(
-                Place(family, generation, variant.role, variant.version, variant.digest, lane)
-            )
-            for variant in table.variants
-            for lane in Lane
-        }
+    def open(self, family: str, generation: int, resident_mb: float = 0.0) -> None:
+        """Makes a generation known, so that it can be asked for before its first request.
+
+        Args:
+            resident_mb: Memory of this process at this moment; where it opened the generation before, that stays.
+        """
         with self._lock:
-            opened = self._generations.setdefault((family, generation), _Generation(table, {}))
-            opened.table = table  # it may have been opened without its challenger before
-            opened.cells = cells | opened.cells
-            while len(self._generations) > self._kept:
+            new = (family, generation) not in self._opened
+            while new and self._opened and (len(self._opened) >= self._kept or self._moments.full):
                 self._retire()
+            if (family, generation) not in self._measured:
+                self._moments.make(_key(family, generation, _OPENED)).floats[_MEAN] = resident_mb
+                self._measured.add((family, generation))
+            self._opened[family, generation] = None
+
+    def begin(self, place: Place) -> None:
+        """Notes that a request is on its way; `record` or `withdraw` must follow."""
+        with self._lock:
+            self._cell(place).ints[_BEGUN] += 1
+
+    def withdraw(self, place: Place) -> None:
+        """Takes `begin` back: the request did not reach the model."""
+        with self._lock:
+            self._cell(place).ints[_BEGUN] -= 1
 
     def record(self, place: Place, latency_ms: float, *, failed: bool) -> None:
-        """Counts one request. Failed requests count, but their latency does not: a fast failure is not speed."""
+        """Counts a request that began. Failed ones count, but their latency does not: a fast failure is not speed."""
         with self._lock:
             cell = self._cell(place)
-            cell.requests += 1
+            cell.ints[_REQUESTS] += 1
             if failed:
-                cell.errors += 1
+                cell.ints[_ERRORS] += 1
             else:
-                cell.latency.add(latency_ms)
+                cell.ints[_FIRST_BUCKET + bucket(latency_ms)] += 1
+                cell.floats[_TOTAL_MS] += latency_ms
 
     def label(self, place: Place, metrics: Mapping[str, float], *, truth: bool = True) -> None:
         """Adds quality of one answer; `labels` counts the answers that were held against a truth."""
         with self._lock:
-            cell = self._cell(place)
-            cell.labels += truth
-            _add(cell.quality, metrics)
+            self._cell(place).ints[_LABELS] += truth
+            self._add(place, (_QUALITY, place.version, place.lane.value), metrics)
 
     def pair(self, place: Place, served: Mapping[str, float], shadow: Mapping[str, float]) -> None:
         """Adds the difference (shadow minus served) on one request that both variants answered."""
         with self._lock:
-            generation = self._generations.get((place.family, place.generation))
-            if generation is not None:
-                _add(generation.paired, {name: shadow[name] - served[name] for name in served.keys() & shadow.keys()})
+            if (place.family, place.generation) in self._opened:
+                both = served.keys() & shadow.keys()
+                self._add(place, (_PAIRED,), {name: shadow[name] - served[name] for name in both})
 
-    def snapshot(self, family: str, generation: int) -> dict[str, Any] | None:
-        """The counts of a generation; None where it was never loaded here, or is too old."""
+    def counts(self, family: str, generation: int) -> list[GenerationCounts | None]:
+        """The counts of a generation in each process; None where it was never opened, or is too old."""
+        return [_read(cells, moments, family, generation) for cells, moments in self._readers]
+
+    def own_counts(self, family: str, generation: int) -> GenerationCounts | None:
+        """The counts of a generation in this process."""
+        return _read(*self._readers[self._own], family, generation)
+
+    def opened_mb(self, family: str, generation: int) -> dict[int, float]:
+        """By process that opened the generation, its memory at that moment."""
+        key = _key(family, generation, _OPENED)
+        found = {slot: moments.items(key) for slot, (_, moments) in enumerate(self._readers)}
+        return {slot: rows[0][1].floats[_MEAN] for slot, rows in found.items() if rows}
+
+    def tally(self, name: str, label: str, more: int) -> None:
+        """Adds to a number that is kept per label over all processes, and belongs to no generation."""
         with self._lock:
-            found = self._generations.get((family, generation))
-            if found is None:
-                return None
-            variants = {}
-            for variant in found.table.variants:
-                live, shadow = found.cells[variant.version, Lane.LIVE], found.cells[variant.version, Lane.SHADOW]
-                identity = {"version": variant.version, "digest": variant.digest}
-                name = variant.version if found.table.arms else variant.role.value
-                variants[name] = {**identity, **live.to_json(), "shadow": shadow.to_json()}
-            paired = {metric: moments.to_json() for metric, moments in found.paired.items()}
-            return {"stage": found.table.stage, "rollout": found.table.rollout, "variants": variants, "paired": paired}
+            if more:
+                try:
+                    self._moments.make(_key("", 0, name, label)).ints[_N] += more
+                except SharedMemoryError as error:  # clients may come from any number of addresses
+                    log.debug("%s of %s is not counted: %s", name, label, error)
+
+    def tallies(self, name: str) -> dict[str, int]:
+        """Those numbers by label, summed over all processes."""
+        found: dict[str, int] = {}
+        for _, moments in self._readers:
+            for key, words in moments.items(_key("", 0, name, "")):
+                label = key.split(_SEP, 3)[3]
+                found[label] = found.get(label, 0) + words.ints[_N]
+        return found
+
+    def opened(self) -> list[tuple[str, int]]:
+        """The generations that this process keeps apart, oldest first."""
+        with self._lock:
+            return list(self._opened)
 
     def totals(self) -> Iterator[Cell]:
-        """Counts per (family, role, version, lane) since the start, over all generations."""
-        with self._lock:
-            merged: dict[tuple[str, Role, str, Lane], Cell] = {}
-            cells = [cell for generation in self._generations.values() for cell in generation.cells.values()]
-            for cell in [*self._retired.values(), *cells]:
-                _merge(merged, cell)
+        """Counts per (family, role, version, lane) since the gateway's start, over all generations and processes."""
+        merged: dict[tuple[str, Role, str, Lane], Cell] = {}
+        for cells, _ in self._readers:
+            for key, words in cells.items():
+                cell = _cell(_place(key), words)
+                place = cell.place
+                merged.setdefault((place.family, place.role, place.version, place.lane), Cell(place)).merge(cell)
         yield from merged.values()
 
-    def _cell(self, place: Place) -> Cell:
-        generation = self._generations.get((place.family, place.generation))
-        if generation is not None:
-            return generation.cells[place.version, place.lane]
-        key = (place.family, place.role, place.version, place.lane)  # in flight since many generations
-        return self._retired.setdefault(key, Cell(place))
+    def _cell(self, place: Place) -> Words:
+        found = self._words.get(place)
+        if found is None:
+            while self._cells.full:
+                self._make_room()
+            if (place.family, place.generation) not in self._opened:  # in flight since many generations
+                return self._cells.make(_place_key(place._replace(generation=0)))
+            found = self._words[place] = self._cells.make(_place_key(place))
+        return found
+
+    def _make_room(self) -> None:
+        if self._opened:
+            self._retire()
+        else:  # only totals are left: forget the variant that came first
+            self._cells.remove([self._cells.oldest()])
+
+    def _add(self, place: Place, kind: tuple[str, ...], values: Mapping[str, float]) -> None:
+        if (place.family, place.generation) not in self._opened:
+            return
+        for metric, value in values.items():
+            key = _key(place.family, place.generation, *kind, metric[:_METRIC_CHARACTERS])
+            try:
+                words = self._moments.make(key)
+            except SharedMemoryError as error:  # a family with endless names of metrics must not fail its feedback
+                log.warning("%s is not counted: %s", metric, error)
+                continue
+            moments = Moments(words.ints[_N], words.floats[_MEAN], words.floats[_SQUARES])
+            moments.add(value)
+            words.floats[_SQUARES], words.floats[_MEAN], words.ints[_N] = moments.squares, moments.mean, moments.n
 
     def _retire(self) -> None:
-        _, oldest = self._generations.popitem(last=False)
-        for cell in oldest.cells.values():
-            _merge(self._retired, cell)
+        """Moves the oldest generation into the totals."""
+        family, generation = next(iter(self._opened))
+        prefix = _key(family, generation, "")
+        own_cells, own_moments = self._readers[self._own]
+        cells = own_cells.items(prefix)
+        self._opened.pop((family, generation))
+        self._words = {place: words for place, words in self._words.items() if place[:2] != (family, generation)}
+        with self._cells.changing():
+            self._cells.remove([key for key, _ in cells])
+            for key, words in cells:
+                total = self._cells.make(_place_key(_place(key)._replace(generation=0)))
+                for number in range(_CELL_WORDS):
+                    if number != _TOTAL_MS:
+                        total.ints[number] += words.ints[number]
+                total.floats[_TOTAL_MS] += words.floats[_TOTAL_MS]
+        with self._moments.changing():
+            self._moments.remove([key for key, _ in own_moments.items(prefix)])
+
+    def _take_over(self) -> None:
+        """Goes on from what the process before this one had counted in the same memory."""
+        own_cells, own_moments = self._readers[self._own]
+        suffix = f"{_SEP}{_OPENED}"
+        for key, _ in own_moments.items():
+            if key.endswith(suffix):
+                family, generation = key[: -len(suffix)].split(_SEP)
+                self._opened[family, int(generation)] = None
+        for key, _ in own_cells.items():
+            words = self._cells.make(key)
+            lost = words.ints[_BEGUN] - words.ints[_REQUESTS]
+            words.ints[_REQUESTS] += lost
+            words.ints[_ERRORS] += lost
 
 
-def _add(sums: dict[str, Moments], values: Mapping[str, float]) -> None:
-    for metric, value in values.items():
-        sums.setdefault(metric, Moments()).add(value)
+def _key(family: str, generation: int, *rest: str) -> str:
+    return _SEP.join((family, str(generation), *rest))
 
 
-def _merge(into: dict[tuple[str, Role, str, Lane], Cell], cell: Cell) -> None:
-    place = cell.place
-    target = into.setdefault((place.family, place.role, place.version, place.lane), Cell(place))
-    target.requests += cell.requests
-    target.errors += cell.errors
-    target.labels += cell.labels
-    target.latency.merge(cell.latency)
+def _place_key(place: Place) -> str:
+    return _key(place.family, place.generation, place.role.value, place.version, place.digest, place.lane.value)
+
+
+def _place(key: str) -> Place:
+    family, generation, role, version, digest, lane = key.split(_SEP)
+    return Place(family, int(generation), Role(role), version, digest, Lane(lane))
+
+
+def _cell(place: Place, words: Words) -> Cell:
+    cell = Cell(place, words.ints[_REQUESTS], words.ints[_ERRORS], words.ints[_LABELS])
+    cell.latency.counts = list(words.ints[_FIRST_BUCKET:])
+    cell.latency.total_ms = words.floats[_TOTAL_MS]
+    return cell
+
+
+def _read(cells: Records, moments: Records, family: str, generation: int) -> GenerationCounts | None:
+    rows = moments.items(_key(family, generation, ""))
+    if not rows:
+        return None
+    found = GenerationCounts()
+    for key, words in cells.items(_key(family, generation, "")):
+        cell = _cell(_place(key), words)
+        found.cells[cell.place.version, cell.place.lane] = cell
+    for key, words in rows:
+        kind, *rest = key.split(_SEP)[2:]
+        one = Moments(words.ints[_N], words.floats[_MEAN], words.floats[_SQUARES])
+        if kind == _PAIRED:
+            found.paired[rest[0]] = one
+        elif kind == _QUALITY and (judged := found.cells.get((rest[0], Lane(rest[1])))):
+            judged.quality[rest[2]] = one
+    return found

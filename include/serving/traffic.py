@@ -28,7 +28,7 @@ import httpx
 
 from include.errors import UserError, WindtunnelError, clip
 from include.serving.keys import KEY_VARIABLE
-from include.serving.stats import Histogram
+from include.serving.tally import Histogram
 
 _MAX_UNDER_WAY = 256
 _READY_POLL = 0.25

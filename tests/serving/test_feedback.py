@@ -12,7 +12,8 @@ import pytest
 from include.release.routing import Role, RoutingTable, Variant
 from include.serving.feedback import FeedbackBook
 from include.serving.predictions import PredictionLog
-from include.serving.stats import Lane, Place, Stats
+from include.serving.stats import Stats
+from include.serving.tally import Lane, Place
 from include.serving.wire import RequestError
 from include.store.objects import LocalObjectStore
 from tests.fakes.echo_family import EchoRuntime
@@ -28,15 +29,15 @@ RIGHT, WRONG = {"passages": ["1:1"]}, {"passages": ["2:2"]}
 class Desk:
     def __init__(self, folder: Path, size: int = 10, runtime: EchoRuntime | None = EchoRuntime({})) -> None:
         self.stats = Stats()
-        self.stats.open("echo", 1, RoutingTable(champion=CHAMPION, challenger=CHALLENGER, shadow=True))
+        self.stats.open("echo", 1)
         self.log = PredictionLog(LocalObjectStore(folder), "i")
         now = datetime(2026, 11, 2, tzinfo=UTC)
         self.book = FeedbackBook(size, self.stats, self.log, lambda *_: runtime, lambda: now)
 
     def shown(self) -> dict[str, Any]:
-        found = self.stats.snapshot("echo", 1)
+        (found,) = self.stats.counts("echo", 1)
         assert found is not None
-        return found
+        return found.to_json(RoutingTable(champion=CHAMPION, challenger=CHALLENGER, shadow=True))
 
 
 @pytest.mark.parametrize("shadow_first", [True, False])

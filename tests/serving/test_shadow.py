@@ -10,7 +10,7 @@ from include.release.routing import Role
 from include.serving.batching import Batcher
 from include.serving.models import Model
 from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
-from include.serving.stats import Lane, Place
+from include.serving.tally import Lane, Place
 from tests.fakes.echo_family import EchoRuntime
 
 PLACE = Place("echo", 1, Role.CHALLENGER, "2.0.0", "b", Lane.SHADOW)

@@ -94,7 +94,7 @@ def test_a_family_whose_model_hangs_takes_no_other_down(world: World) -> None:
     """Its own requests fail, first by time and then at once; the other family does not notice."""
     world.route(world.model("1.0.0"))
     world.route(world.model("1.0.0", family="stuck", hang_on="hang"), family="stuck")
-    with served(world, workers=1, max_batch=1, answer_seconds=0.2) as gateway, ThreadPoolExecutor(16) as clients:
+    with served(world, threads=1, max_batch=1, answer_seconds=0.2) as gateway, ThreadPoolExecutor(16) as clients:
         while len(gateway.gateway.watcher.tables) < 2:
             time.sleep(0.01)
 
@@ -123,7 +123,7 @@ def test_a_family_whose_model_hangs_takes_no_other_down(world: World) -> None:
 
 def test_more_than_a_slow_model_can_answer_is_turned_away_and_the_rest_is_answered_in_time(world: World) -> None:
     world.route(world.model("1.0.0", latency_ms=50))
-    limits = {"workers": 1, "max_batch": 1, "max_wait_seconds": 0.3, "answer_seconds": 5.0}
+    limits = {"threads": 1, "max_batch": 1, "max_wait_seconds": 0.3, "answer_seconds": 5.0}
     with served(world, **limits) as gateway, ThreadPoolExecutor(40) as clients:
         gateway.ask()
         responses = list(clients.map(lambda _: gateway.ask(), range(80)))
