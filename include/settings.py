@@ -31,6 +31,8 @@ class Settings:
         pod_runner: `local` (supervised process) or `kubernetes` (a pod each).
         profile: Name of the profile of the family specs that runs use unless told otherwise.
         pod_template: YAML file with what the site's Kubernetes pods have in common (`include.pods.manifest`).
+        serving_spec: YAML file that says where models are served (`include.spec.serving`); empty: by the gateway at
+            `gateway_url`, which somebody else keeps running.
         spot_nodes: `label=value` of the Kubernetes nodes that may be taken away.
         local_limits: Local pods are held to `cpu` and `memory` of the family's resources, as in a cluster.
         warm_minutes: How long the process that starts local pods warm stays without work; 0: each starts from nothing.
@@ -45,6 +47,7 @@ class Settings:
     pod_runner: str
     profile: str
     pod_template: str = ""
+    serving_spec: str = ""
     spot_nodes: str = ""
     local_limits: bool = False
     warm_minutes: float = 10.0
@@ -75,6 +78,7 @@ class Settings:
             pod_runner=runner,
             profile=env.get("WINDTUNNEL_PROFILE") or "default",
             pod_template=env.get("WINDTUNNEL_POD_TEMPLATE") or "",
+            serving_spec=env.get("WINDTUNNEL_SERVING_SPEC") or "",
             spot_nodes=env.get("WINDTUNNEL_SPOT_NODES") or "",
             local_limits=_switch("WINDTUNNEL_LOCAL_LIMITS", env.get("WINDTUNNEL_LOCAL_LIMITS") or "off"),
             warm_minutes=_minutes("WINDTUNNEL_WARM_MINUTES", env.get("WINDTUNNEL_WARM_MINUTES") or "10"),
@@ -92,6 +96,7 @@ class Settings:
             "WINDTUNNEL_POD_RUNNER": self.pod_runner,
             "WINDTUNNEL_PROFILE": self.profile,
             "WINDTUNNEL_POD_TEMPLATE": self.pod_template,
+            "WINDTUNNEL_SERVING_SPEC": self.serving_spec,
             "WINDTUNNEL_SPOT_NODES": self.spot_nodes,
             "WINDTUNNEL_LOCAL_LIMITS": "on" if self.local_limits else "off",
             "WINDTUNNEL_WARM_MINUTES": f"{self.warm_minutes:g}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from include.data.recalls import refuse_recalled
 from include.evaluation.gates import Verdict
-from include.release import load_check
+from include.release import gateway, load_check
 from include.release.bootstrap import bootstrap
 from include.release.ledger import Event, Ledger
 from include.release.packages import verify_stored
@@ -39,6 +39,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
         ReleaseError: Another rollout is under way.
         DataError: The data that it was trained on was recalled.
         PackageError: The candidate's package is missing or altered.
+        TargetError: What is to serve it does not come up.
         LoadCheckFailed: It does not load or answer, or keeps memory; the rollout has ended.
     """
     ledger = open_ledger(settings)
@@ -59,6 +60,7 @@ def begin(settings: Settings, spec: FamilySpec, model_version: str, *, run: str,
     _refuse_second_rollout(ledger, spec.family)
     refuse_recalled(settings, spec.family, *candidate.data)
     verify_stored(settings, spec.family, candidate.digest)
+    gateway.prepare(settings, spec.release)
     route = bootstrap(settings, spec, candidate, actor=actor, at=at)
     if route is not None:
         record["champion"] = route.table.champion.model_dump(mode="json", exclude={"role"})

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -31,6 +31,7 @@ FAMILIES = Path(__file__).resolve().parent.parent / "families"
 DEFAULT_PROFILE = "default"
 
 _Path = tuple[str | int, ...]
+_Model = TypeVar("_Model", bound=BaseModel)
 _UNION_TAGS = frozenset({"float", "int", "choice"}) | TRANSFORMS | KINDS | CHANGES
 
 
@@ -160,6 +161,19 @@ def parse_spec(path: Path, profile: str = DEFAULT_PROFILE) -> AnyFamilySpec:
         message = f"is {spec.family!r}, but the folder is {path.parent.name!r}: they must be the same"
         raise _error(path, [Problem(path, line, "family", message)])
     return _check_model_parts(path, spec, lines) if isinstance(spec, FamilySpec) else _check_code(path, spec, lines)
+
+
+def parse_file(path: Path, kind: type[_Model]) -> _Model:
+    """A YAML file that is no family's, such as one of the site's.
+
+    Raises:
+        SpecError: It cannot be read, or does not describe a `kind`.
+    """
+    values, lines = _read(path)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _error(path, list(_problems(path, error, lines, ())), "mend the lines above") from None
 
 
 def _has_model(path: Path) -> bool:
@@ -304,12 +318,14 @@ def _without_union_tags(location: _Path, lines: dict[_Path, int]) -> _Path:
     return kept
 
 
-def _error(path: Path, problems: list[Problem]) -> SpecError:
+def _error(
+    path: Path, problems: list[Problem], hint: str = "mend the lines above, then run `windtunnel validate`"
+) -> SpecError:
     shown = "\n".join(f"  {problem}" for problem in problems[:8])
     more = f"\n  ... and {len(problems) - 8} more" if len(problems) > 8 else ""
     return SpecError(
         f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in the spec\n{shown}{more}",
         where=f"{path}:{problems[0].line}",
-        hint="mend the lines above, then run `windtunnel validate`",
+        hint=hint,
         problems=[{"line": p.line, "field": p.field, "message": p.message} for p in problems],
     )

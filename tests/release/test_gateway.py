@@ -15,6 +15,7 @@ from include.release.gateway import GatewayError, stats, wait_for_generation
 from include.release.rollback import all_to
 from include.release.routing import Role, Variant
 from include.settings import Settings
+from include.targets import asking
 
 
 @dataclass
@@ -101,7 +102,9 @@ def test_waiting_is_bounded_and_says_what_was_seen_last(server: Server) -> None:
     answers.bodies = [routes(4)]
     ticks = iter(range(100))
     with pytest.raises(GatewayError, match="serves generation 4"):
-        wait_for_generation(settings, "tiny", 5, timeout=10, clock=lambda: next(ticks), sleep=lambda _: None)
+        asking.wait_for_generation(
+            lambda: [settings.gateway_url], "tiny", 5, timeout=10, clock=lambda: next(ticks), sleep=lambda _: None
+        )
 
 
 def test_a_gateway_that_is_away_is_told(settings: Settings) -> None:

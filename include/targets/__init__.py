@@ -1,0 +1,1 @@
+"""Where models are served: a local gateway, gateways on Kubernetes, or KServe. One contract, one conformance suite."""

@@ -1,0 +1,32 @@
+"""The target that the site's serving spec names. Its adapter is imported when it is needed, and not before."""
+
+from __future__ import annotations
+
+from include.settings import Settings
+from include.spec.serving import TargetKind, read_serving
+from include.targets.contract import ServingTarget
+
+
+def open_target(settings: Settings) -> ServingTarget:
+    """The target of `settings`.
+
+    Raises:
+        SpecError: The serving spec cannot be used.
+        UserError: There is no way to its cluster.
+    """
+    spec = read_serving(settings.serving_spec)
+    if spec.target is TargetKind.LOCAL:
+        from include.targets.local import LocalTarget
+
+        return LocalTarget(settings)
+    from include.targets.api import KubernetesApi
+
+    api = KubernetesApi.connect(spec.namespace, spec.context)
+    from include.targets.kubernetes import KubernetesTarget
+
+    return KubernetesTarget(settings, spec, api)
+
+
+def managed(settings: Settings) -> bool:
+    """Whether releases keep the target as its spec says."""
+    return read_serving(settings.serving_spec).target is not TargetKind.LOCAL
