@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.serving.config import KEY_VARIABLE
+from include.serving.keys import KEY_VARIABLE
 from include.spec.serving import ServingSpec
 
 Manifest = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from include.errors import clip
 from include.release.routing import RoutingTable
-from include.serving.config import KEY_VARIABLE
+from include.serving.keys import KEY_VARIABLE
 from include.targets.contract import GatewayError
 
 #: How long a gateway may take to fetch, verify, load and warm up the models of a new routing table.
