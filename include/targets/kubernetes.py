@@ -14,7 +14,7 @@ from typing import Any
 
 from include.errors import UserError
 from include.release.routing import RoutingTable
-from include.serving.watcher import LedgerRoutes
+from include.serving.route_source import LedgerRoutes
 from include.settings import Settings
 from include.spec.rollout import ReleaseSpec
 from include.spec.serving import ServingSpec

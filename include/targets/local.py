@@ -19,7 +19,7 @@ from include.pods.contract import PodPhase, PodSpec
 from include.pods.local import LocalPodRunner
 from include.release.routing import RoutingTable
 from include.serving.config import is_loopback
-from include.serving.watcher import LedgerRoutes
+from include.serving.route_source import LedgerRoutes
 from include.settings import Settings
 from include.spec.rollout import ReleaseSpec
 from include.targets import asking
