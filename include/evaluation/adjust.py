@@ -15,7 +15,7 @@ memory) are not worth another run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from include.evaluation.gates import Verdict
@@ -33,7 +33,7 @@ def adjust(
     max_attempts: int,
     *,
     before: Mapping[str, float] | None = None,
-    lower_is_better: Collection[str] = (),
+    signs: Mapping[str, int] | None = None,
 ) -> dict[str, float | int] | None:
     """Changes for attempt `attempt + 1`, or None when there is no use or no attempt left.
 
@@ -43,17 +43,17 @@ def adjust(
         attempt: The attempt that was just judged, from 1.
         before: The changes that it was made with; None where that is not known, and they are what the same answer
             would have given every time.
-        lower_is_better: Metrics such as errors, where a negative difference is a gain.
+        signs: Gate -> 1 where it asks for much of its metric, -1 where it asks for little (of an error, say), so that a
+            negative difference is a gain; 0 where it asks for neither. 1 where nothing is said.
     """
     blocking = [gate for gate in gates if gate["blocks"]]
     trainable = [gate for gate in blocking if gate["metric"] not in COST_METRICS]
     if attempt >= max_attempts or not trainable or len(trainable) < len(blocking):
         return None
     untrained = comparisons.get(UNTRAINED, {})
+    signs = signs or {}
     gains = [
-        -untrained[gate["metric"]]["difference"]
-        if gate["metric"] in lower_is_better
-        else untrained[gate["metric"]]["difference"]
+        signs.get(gate["name"], 1) * untrained[gate["metric"]]["difference"]
         for gate in trainable
         if gate["metric"] in untrained
     ]

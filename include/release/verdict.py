@@ -13,7 +13,8 @@ from include.evaluation.adjust import adjust
 from include.evaluation.gates import TEST_SPLIT, Verdict, decide
 from include.spec.judging import Operator
 
-_DOWNWARDS = frozenset({Operator.LT.value, Operator.LTE.value})
+#: Which way a gate's metric should go; equality asks for neither.
+_SIGNS = {Operator.GT: 1, Operator.GTE: 1, Operator.LT: -1, Operator.LTE: -1, Operator.EQ: 0}
 REGISTER, RETRY, ARCHIVE = "register", "retry", "archive"
 
 
@@ -32,8 +33,8 @@ def judge(record: Mapping[str, Any]) -> dict[str, Any]:
         return {**outcome, "next": REGISTER, "adjust": {}}
     attempt, most = int(record["attempt"]), int(record["max_attempts"])
     comparisons = record["splits"][TEST_SPLIT].get("comparisons", {})
-    lower = {gate["metric"] for gate in record["gates"] if gate["operator"] in _DOWNWARDS}
-    changes = adjust(outcome["gates"], comparisons, attempt, most, before=record.get("adjust"), lower_is_better=lower)
+    signs = {gate["name"]: _SIGNS[Operator(gate["operator"])] for gate in record["gates"]}
+    changes = adjust(outcome["gates"], comparisons, attempt, most, before=record.get("adjust"), signs=signs)
     if changes is None:
         reason = f"attempt {attempt} of {most}: archived, " + (
             "no attempt is left" if attempt >= most else "another training would not change what failed"

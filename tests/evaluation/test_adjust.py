@@ -14,7 +14,7 @@ from tests.fakes.tiny_family import tiny_spec
 
 
 def gate(verdict: str, metric: str = "recall", blocks: bool = True) -> dict[str, Any]:
-    return {"metric": metric, "verdict": verdict, "blocks": blocks}
+    return {"name": f"{metric}_gate", "metric": metric, "verdict": verdict, "blocks": blocks}
 
 
 WORSE = {"zero_shot": {"recall": {"difference": -0.1}}}
@@ -58,10 +58,19 @@ def test_decisions_of_earlier_releases_are_replayed_as_they_were_made() -> None:
 
 def test_a_lower_error_than_untrained_is_a_gain() -> None:
     error = {"zero_shot": {"error": {"difference": -0.1}}}
-    helped = adjust([gate("FAIL", "error")], error, 1, 3, before={}, lower_is_better={"error"})
-    assert helped["lr_scale"] > 1
+    signs = {"error_gate": -1}
+    assert adjust([gate("FAIL", "error")], error, 1, 3, before={}, signs=signs)["lr_scale"] > 1
     worse = {"zero_shot": {"error": {"difference": 0.1}}}
-    assert adjust([gate("FAIL", "error")], worse, 1, 3, before={}, lower_is_better={"error"})["lr_scale"] < 1
+    assert adjust([gate("FAIL", "error")], worse, 1, 3, before={}, signs=signs)["lr_scale"] < 1
+
+
+def test_the_gate_that_failed_says_which_way_its_metric_should_go() -> None:
+    """A calibration is to be near 1: too low and too high are both bad, and each has a gate."""
+    more = {"zero_shot": {"calibration": {"difference": 0.1}}}
+    low, high = (gate("FAIL", "calibration") | {"name": name} for name in ("not_low", "not_high"))
+    signs = {"not_low": 1, "not_high": -1}
+    assert adjust([low], more, 1, 3, before={}, signs=signs)["lr_scale"] > 1
+    assert adjust([high], more, 1, 3, before={}, signs=signs)["lr_scale"] < 1
 
 
 @pytest.mark.parametrize("difference", [math.nan, 0.0, math.inf])
