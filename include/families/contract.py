@@ -93,7 +93,11 @@ class DatasetView(Protocol):
 
 
 class ModelRuntime(Protocol):
-    """A loaded model package, as it runs in the gateway: no torch, thread-safe, made once and called often."""
+    """A loaded model package, as it runs in the gateway: no torch, thread-safe, made once and called often.
+
+    One that does not answer zeros and any text also has `example`, a value for each of its inputs: the gateway warms
+    a model up before it routes anybody to it.
+    """
 
     @property
     def inputs(self) -> Mapping[str, str]:

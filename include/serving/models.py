@@ -20,9 +20,10 @@ from include.serving.package import PackageError, fetch, read_package
 from include.serving.tally import Lane, Place
 from include.store.objects import ObjectStore
 
-#: A harmless value of each datatype of the Open Inference Protocol, to warm a model up with (0 for integers).
-WARM_VALUES: Mapping[str, Any] = {"BYTES": "warm up", "BOOL": False, "FP16": 0.0, "FP32": 0.0, "FP64": 0.0}
-_WARM_ROUNDS = 2
+#: A harmless value of each datatype of the Open Inference Protocol, to warm a model up with that has no example of its
+#: own (0 for integers).
+_WARM_VALUES: Mapping[str, Any] = {"BOOL": False, "FP16": 0.0, "FP32": 0.0, "FP64": 0.0}
+_WARM_ROUNDS, _WARM_WORDS = 2, 2
 _TRIAL_WORDS = (12, 20, 28, 36, 16, 24, 32, 40)  # texts of different lengths, as questions are
 _TRIAL_ROUNDS = 3
 _WORTHWHILE = 0.7
@@ -125,7 +126,7 @@ class ModelLoader:
 
 def warm_up(runtime: ModelRuntime) -> dict[str, tuple[int, ...]]:
     """Makes the first calls, which are slow, before a client does; returns the shapes of the outputs."""
-    inputs = {name: [WARM_VALUES.get(datatype, 0)] for name, datatype in runtime.inputs.items()}
+    inputs = {name: [value] for name, value in trial_row(runtime, _WARM_WORDS).items()}
     for _ in range(_WARM_ROUNDS):
         answers = answer(runtime, inputs, 1)
     unknown = runtime.outputs.keys() - answers.outputs.keys()
@@ -151,9 +152,12 @@ def worth_batching(runtime: ModelRuntime) -> bool:
 
 
 def trial_row(runtime: ModelRuntime, words: int) -> dict[str, Any]:
-    """Made-up inputs of one request, whose texts have so many words."""
+    """Made-up inputs of one request, whose texts have so many words; of a model with an example of its own, that."""
+    own: Mapping[str, Any] | None = getattr(runtime, "example", None)
+    if own is not None:
+        return dict(own)
     text = " ".join(["rule"] * words)
-    return {name: text if kind == "BYTES" else WARM_VALUES.get(kind, 0) for name, kind in runtime.inputs.items()}
+    return {name: text if kind == "BYTES" else _WARM_VALUES.get(kind, 0) for name, kind in runtime.inputs.items()}
 
 
 def _seconds(runtime: ModelRuntime, rows: list[dict[str, Any]]) -> float:

@@ -35,6 +35,20 @@ INPUTS: Mapping[str, str] = {
     "wind_speed": "FP32",
     **dict.fromkeys([*LAGS.values(), MEAN], "FP32"),
 }
+#: A Monday morning in June.
+EXAMPLE: Mapping[str, Any] = {
+    "hour": 8,
+    "weekday": 1,
+    "month": 6,
+    "holiday": False,
+    "working_day": True,
+    "weather": WEATHERS[1],
+    "temperature": 0.6,
+    "feels_like": 0.6,
+    "humidity": 0.5,
+    "wind_speed": 0.2,
+    **dict.fromkeys([*LAGS.values(), MEAN], 200.0),
+}
 _RANGES = {"hour": (0, 23), "weekday": (0, 6), "month": (1, 12)}
 _WEATHER_CODES = {name: code for code, name in WEATHERS.items()}
 _PLAIN = ("hour", "weekday", "month", "holiday", "working_day")

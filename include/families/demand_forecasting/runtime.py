@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.errors import DataError
-from include.families.demand_forecasting.features import INPUTS, feature_matrix
+from include.families.demand_forecasting.features import EXAMPLE, INPUTS, feature_matrix
 from include.frameworks.onnx_models import OnnxModel
 
 MODEL, CONFIG = "model.onnx", "config.json"
@@ -23,6 +23,7 @@ class ForecastRuntime:
 
     inputs: Mapping[str, str] = INPUTS
     outputs: Mapping[str, str] = {"rentals": "FP32"}
+    example: Mapping[str, Any] = EXAMPLE
 
     def __init__(self, folder: Path) -> None:
         self._model = OnnxModel(folder / MODEL)
