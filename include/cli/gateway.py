@@ -28,8 +28,13 @@ def ask(
         UserError: It refuses the question.
     """
     body = {"family": family, "inputs": dict(inputs), **({"unit_id": unit} if unit else {})}
-    answer: dict[str, Any] = _request("POST", url, "/v1/ask", body, 30.0)
+    answer: dict[str, Any] = _request("POST", url, "/v1/ask", body, timeout)
     return answer
+
+
+def inputs(url: str, family: str) -> dict[str, str]:
+    """The inputs that the family's model declares: name -> datatype. Raises as `ask` does."""
+    return {str(item["name"]): str(item["datatype"]) for item in get(url, f"/v2/models/{family}")["inputs"]}
 
 
 def _request(method: str, url: str, path: str, body: Any, timeout: float) -> Any:

@@ -66,10 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     cost = add("cost", "what the family's runs and models cost, and what had to be done again", "cost:cost", family)
     cost.add_argument("--limit", type=_positive, default=10, help="how many runs, the newest first (default: 10)")
     _add_studies(add, family)
-    ask = add("ask", "ask what serves, as a user would", "questions:ask")
-    ask.add_argument("family", metavar="FAMILY")
-    ask.add_argument("question", metavar="QUESTION")
-    ask.add_argument("--unit", metavar="ID", help="who asks: the same unit meets the same variant")
+    _add_ask(add("ask", "ask what serves, as a user would", "questions:ask"))
     back = add("rollback", "all traffic back to a version that served before", "decide:rollback", family)
     back.add_argument("--to", metavar="VERSION", help="default: the last one that served everything and still loads")
     back.add_argument("--reason", required=True, help="kept in the ledger")
@@ -111,6 +108,26 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--reason", help="kept with everything that the run makes")
     train.add_argument("--compare-only", action="store_true", help="register for comparison, never release")
     train.add_argument("--follow", action="store_true", help="show progress until the run has ended")
+
+
+def _add_ask(ask: argparse.ArgumentParser) -> None:
+    ask.add_argument("family", metavar="FAMILY")
+    ask.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="a question, or NAME=VALUE for each input of the model (more than the options say, or other values); "
+        "without any, which those are is told",
+    )
+    ask.add_argument("--file", metavar="JSON", help="a file with inputs as a JSON object (-: standard input)")
+    ask.add_argument(
+        "--example",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="an example of the newest dataset version's test split (default: its first), shown with the truth",
+    )
+    ask.add_argument("--unit", metavar="ID", help="who asks: the same unit meets the same variant")
 
 
 def _add_studies(add: Callable[..., argparse.ArgumentParser], family: argparse.ArgumentParser) -> None:

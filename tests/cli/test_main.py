@@ -39,7 +39,7 @@ def test_the_installed_command_speaks() -> None:
         ("ledger", "--limit", "many"),
         ("train", "--seed", "-1"),
         ("quarantine",),
-        ("ask", "compliance_qa"),
+        ("ask",),
     ],
 )
 def test_wrong_usage_is_refused(windtunnel: Windtunnel, arguments: tuple[str, ...]) -> None:

@@ -222,12 +222,13 @@ class Demo:
         return [found[len(found) * index // 3][1:] for index in range(3)] if len(found) >= 3 else [i[1:] for i in found]
 
     def _answer(self, settings: Settings, item: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
-        from include.cli.questions import show_answer
+        from include.cli.questions import show_answer, show_inputs
 
         inputs, truth = item
         answer = gateway.ask(settings.gateway_url, self._plan.family, inputs, unit="demo")
-        self._out.line(f"\n  {' '.join(str(value) for value in inputs.values())}")
-        show_answer(answer, self._out)
+        self._out.line()
+        show_inputs(inputs, self._out)
+        show_answer(answer, self._out, truth)
         return {**inputs, "expected": truth, **answer}
 
     # Following ------------------------------------------------------------------------------------------------------

@@ -55,9 +55,11 @@ def choose_profile(family: str, asked: str | None, source: str | None) -> str:
         return asked or DEMO_PROFILE
     from include.families.contract import load_code
 
-    names = profile_names(family_folder(family) / "family.yaml")
+    names, spec = profile_names(family_folder(family) / "family.yaml"), load_family(family)
     folder = Path(_absolute(source) or source)
-    deliveries = load_code(load_family(family).code).deliveries(folder, "auto") if folder.is_dir() else []
+    if not folder.is_dir() or all(each.table is not None for each in spec.data.sources.values()):
+        return DEMO_PROFILE  # what is declared has no layouts to tell apart
+    deliveries = load_code(spec.code).deliveries(folder, "auto")
     reader = deliveries[0].reader if deliveries else ""
     return reader if reader in names else DEMO_PROFILE
 
