@@ -122,7 +122,7 @@ def _turn(side: str, file: Path, folder: Path) -> Turn:
     home = folder / f"home-{side}"
     shutil.rmtree(home, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.ingest_worker", side, str(file), str(home)]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "TMPDIR": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "TMPDIR": str(folder), "WINDTUNNEL_HOME": str(home)}
     done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{side} failed on {file}:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")

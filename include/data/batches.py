@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from include.errors import WindtunnelError
 from include.families.contract import RawRecord
 from include.store.objects import ObjectStore
+from include.store.scratch import scratch_folder, scratch_root
 
 PLACE = "place"
 PROBLEMS = "problems"
@@ -63,15 +63,15 @@ def write_batch(
         confirm: Called when everything was read, before the batch counts; raises where the source changed meanwhile.
 
     Raises:
-        BatchError: The temporary folder is full.
+        BatchError: The disk is full.
         StoreError: The object store cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="windtunnel-batch-") as folder:
+        with scratch_folder("batch") as folder:
             writers = {
-                name: _Writer(Path(folder) / f"{name}.parquet", raw_schema(schema)) for name, schema in schemas.items()
+                name: _Writer(folder / f"{name}.parquet", raw_schema(schema)) for name, schema in schemas.items()
             }
-            writers[PROBLEMS] = _Writer(Path(folder) / f"{PROBLEMS}.parquet", PROBLEM_SCHEMA)
+            writers[PROBLEMS] = _Writer(folder / f"{PROBLEMS}.parquet", PROBLEM_SCHEMA)
             for record in records:
                 if record.problem is None:
                     writers[record.table].add({**record.values, PLACE: record.place})
@@ -81,10 +81,9 @@ def write_batch(
                 path = writer.close()
                 store.upload(f"{prefix}/{path.name}", path)
     except OSError as error:
-        hint = "check that the temporary folder is writable and the disk is not full"
-        raise BatchError(
-            f"cannot write the raw batch: {error.strerror or error}", where=tempfile.gettempdir(), hint=hint
-        ) from error
+        hint = "check that the folder is writable and its disk is not full"
+        where = str(scratch_root())
+        raise BatchError(f"cannot write the raw batch: {error.strerror or error}", where=where, hint=hint) from error
     confirm()
     rows = {name: writer.rows for name, writer in writers.items()}
     store.put(f"{prefix}/batch.json", json.dumps({"rows": rows}, sort_keys=True).encode())
@@ -105,8 +104,8 @@ def stream_parquet(store: ObjectStore, key: str) -> Iterator[pa.RecordBatch]:
 @contextmanager
 def open_parquet(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
     """A Parquet object as a file that is read from disk. Raises `ObjectNotFound`."""
-    with tempfile.TemporaryDirectory(prefix="windtunnel-read-") as folder:
-        path = Path(folder) / "file.parquet"
+    with scratch_folder("read") as folder:
+        path = folder / "file.parquet"
         store.download(key, path)
         with pq.ParquetFile(path) as file:
             yield file

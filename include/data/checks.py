@@ -7,10 +7,8 @@ it there is no check.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -27,6 +25,7 @@ from include.expectations.known import Known
 from include.expectations.suites import binding_reasons, suite_digest, suite_version
 from include.spec.models import BaseFamilySpec
 from include.store.objects import ObjectNotFound, ObjectStore
+from include.store.scratch import scratch_folder, scratch_root
 
 
 class CheckError(WindtunnelError):
@@ -67,19 +66,19 @@ def make_check(
         earlier: Checks of earlier deliveries that passed, oldest first.
 
     Raises:
-        CheckError: The temporary folder is full.
+        CheckError: The disk is full.
         StoreError: The object store cannot be read or written.
     """
     waivers = Waivers.of(store, delivery, binding_reasons(suite))
     try:
-        with tempfile.TemporaryDirectory(prefix="windtunnel-check-") as folder:
-            with Sieve(store, prefix, spec, suite, delivery, known, waivers, Path(folder), progress, earlier) as sieve:
+        with scratch_folder("check") as folder:
+            with Sieve(store, prefix, spec, suite, delivery, known, waivers, folder, progress, earlier) as sieve:
                 tables = {table: sieve.divide(table, schemas[table]) for table in suite.TABLES}
-            for path in sorted(Path(folder).iterdir()):
+            for path in sorted(folder.iterdir()):
                 store.upload(f"{prefix}/{path.name}", path)
     except OSError as error:
-        hint = "check that the temporary folder is writable and the disk is not full"
-        where = tempfile.gettempdir()
+        hint = "check that the folder is writable and its disk is not full"
+        where = str(scratch_root())
         raise CheckError(f"cannot write the check: {error.strerror or error}", where=where, hint=hint) from error
     made = DeliveryCheck(
         delivery=delivery.delivery,

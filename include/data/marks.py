@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from include.store.scratch import ScratchFolder
+
 Marks = NDArray[np.bytes_]
 SIZE = 16
 MARKS = f"S{SIZE}"
@@ -51,7 +53,7 @@ class MarkSet:
 
     def __init__(self) -> None:
         self._runs: list[_Pairs] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: ScratchFolder | None = None
 
     def add(self, marks: Marks) -> None:
         """Adds marks, whether they are in it or not."""
@@ -87,8 +89,8 @@ class MarkSet:
         if run.shape[1] < HELD:
             return run
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="windtunnel-marks-")
-        with tempfile.NamedTemporaryFile(dir=self._folder.name, suffix=".npy", delete=False) as file:
+            self._folder = ScratchFolder("marks")
+        with tempfile.NamedTemporaryFile(dir=self._folder.path, suffix=".npy", delete=False) as file:
             np.save(file, run)
         mapped: _Pairs = np.load(file.name, mmap_mode="r")
         Path(file.name).unlink()  # the mapping keeps it until the last user is gone
@@ -101,14 +103,14 @@ class SortedMarks:
     def __init__(self) -> None:
         self._held: list[Marks] = []
         self._count = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: ScratchFolder | None = None
 
     def __enter__(self) -> SortedMarks:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.close()
 
     def add(self, marks: Marks) -> None:
         """Adds marks; one that is there already is there twice then."""
@@ -124,20 +126,20 @@ class SortedMarks:
             return
         self._spill()
         for part in range(_PARTS):
-            path = Path(self._folder.name) / str(part)
+            path = self._folder.path / str(part)
             if path.exists():
                 yield np.sort(np.frombuffer(path.read_bytes(), MARKS))
 
     def _spill(self) -> None:
         """Appends what is held to the files of the parts; a part is all marks with the same first six bits."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="windtunnel-marks-")
+            self._folder = ScratchFolder("marks")
         marks = _joined(self._held)
         part = marks.view(np.uint8).reshape(-1, SIZE)[:, 0] >> 2
         order = np.argsort(part, kind="stable")
         ends = np.cumsum(np.bincount(part, minlength=_PARTS))
         for number, some in enumerate(np.split(marks[order], ends[:-1])):
-            with (Path(self._folder.name) / str(number)).open("ab") as file:
+            with (self._folder.path / str(number)).open("ab") as file:
                 file.write(some.tobytes())
         self._held, self._count = [], 0
 

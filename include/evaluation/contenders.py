@@ -7,7 +7,6 @@ any other package: the bootstrap may have to serve one of them.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from include.families.contract import DatasetView, Family
 from include.serving.package import PACKAGE_FILE, fetch, package_prefix, publish, seal
 from include.steps.entry import StepContext
 from include.steps.fingerprint import fingerprint
+from include.store.scratch import scratch_folder
 
 CANDIDATE = "candidate"
 
@@ -59,10 +59,10 @@ def _reference(context: StepContext, family: Family, dataset: DatasetView, name:
         digest = str(json.loads(store.get(pointer))["digest"])
         if store.exists(f"{package_prefix(spec.family, digest)}/{PACKAGE_FILE}"):
             return digest
-    with tempfile.TemporaryDirectory() as folder:
-        facts = _export(family, name, context, dataset, Path(folder))
-        package = seal(Path(folder), spec.family, spec.code, {**facts, "reference": name})
-        publish(store, Path(folder))
+    with scratch_folder("reference") as folder:
+        facts = _export(family, name, context, dataset, folder)
+        package = seal(folder, spec.family, spec.code, {**facts, "reference": name})
+        publish(store, folder)
     store.put(pointer, json.dumps({"digest": package.digest}).encode())
     return package.digest
 

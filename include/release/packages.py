@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from include.serving.package import Package, fetch, read_package
 from include.settings import Settings
 from include.store.objects import open_store
+from include.store.scratch import scratch_folder
 
 
 def verify_stored(settings: Settings, family: str, digest: str) -> Package:
@@ -16,8 +14,8 @@ def verify_stored(settings: Settings, family: str, digest: str) -> Package:
     Raises:
         PackageError: It is missing or altered.
     """
-    with tempfile.TemporaryDirectory(prefix="windtunnel-verify-") as folder:
-        return read_package(fetch(open_store(settings.store_url), family, digest, Path(folder)))
+    with scratch_folder("verify") as folder:
+        return read_package(fetch(open_store(settings.store_url), family, digest, folder))
 
 
 def verify_usable(settings: Settings, family: str, digest: str) -> Package:

@@ -7,13 +7,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import optuna
 
 from include.steps.entry import StepContext
+from include.store.scratch import scratch_folder
 from include.training.study_report import study_page, study_plots, study_record
 from include.training.tracking import experiment_id
 
@@ -34,12 +34,12 @@ def leave_report(context: StepContext, study: optuna.Study) -> str | None:
     page = study_page(record, plots)
     context.store.put(f"{context.document.output}/docs/{PAGE}", page.encode())
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / PAGE).write_text(page, encoding="utf-8")
-            (Path(folder) / "study.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+        with scratch_folder("study") as folder:
+            (folder / PAGE).write_text(page, encoding="utf-8")
+            (folder / "study.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
             for name, figure in plots.items():
-                figure.write_json(Path(folder) / f"{name}.json")
-            return _run(context, record, Path(folder))
+                figure.write_json(folder / f"{name}.json")
+            return _run(context, record, folder)
     except Exception as error:  # whatever ails MLflow must not reach the sweep; it is logged
         log.warning("MLflow logging failed, the sweep goes on without it: %s", error)
         return None

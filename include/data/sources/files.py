@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from include.errors import DataError
 from include.families.contract import Delivery
 from include.spec.sources import SourceSpec
 from include.steps.fingerprint import fingerprint
+from include.store.scratch import scratch_folder
 
 _DATE = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?!\d)")
 
@@ -85,8 +85,8 @@ class DeclaredFiles:
 
     @contextmanager
     def fetch(self, offer: Offer) -> Iterator[Delivery]:
-        with tempfile.TemporaryDirectory(prefix="windtunnel-source-") as folder:
-            files = tuple(self._listing.fetch(file, Path(folder)) for file in offer.what)
+        with scratch_folder("source") as folder:
+            files = tuple(self._listing.fetch(file, folder) for file in offer.what)
             yield Delivery(offer.name, offer.delivered_on, files)
 
     def _counts(self, name: str) -> bool:

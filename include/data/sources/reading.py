@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from include.spec import family_folder
 from include.spec.models import TableSpec
 from include.spec.sources import FileFormat, SourceKind
 from include.steps.fingerprint import fingerprint
+from include.store.scratch import scratch_folder
 
 
 @contextmanager
@@ -46,17 +46,17 @@ def open_place(
     spec = ref.spec
     key = tables[spec.table].key if spec.table else None
     key = spec.columns.get(key, key) if key else None  # as the source calls it
-    with tempfile.TemporaryDirectory(prefix="windtunnel-source-") as folder:
+    with scratch_folder("source") as folder:
         if spec.kind in (SourceKind.SAMPLE, SourceKind.FOLDER):
             path = sample_folder(ref.family) if spec.kind is SourceKind.SAMPLE else local_path(spec.url)
             yield DeclaredFiles(LocalFiles(path), spec) if spec.table else LocalLayout(path, code, spec.reader)
         elif spec.kind is SourceKind.S3:
             files = S3Files(spec.url, find_credentials(spec.connection, environ), spec.max_file_bytes)
-            yield DeclaredFiles(files, spec) if spec.table else S3Layout(files, code, spec.reader, Path(folder))
+            yield DeclaredFiles(files, spec) if spec.table else S3Layout(files, code, spec.reader, folder)
         elif spec.kind is SourceKind.HTTP:
-            yield HttpFiles(spec, find_credentials(spec.connection, environ), Path(folder))
+            yield HttpFiles(spec, find_credentials(spec.connection, environ), folder)
         elif spec.sql is not None and key is not None:
-            yield SqlRows(spec, spec.sql, find_credentials(spec.connection, environ), key, Path(folder))
+            yield SqlRows(spec, spec.sql, find_credentials(spec.connection, environ), key, folder)
         else:
             raise UserError("a database needs `sql` and `table`", where=f"data.sources.{ref.id}")
 
