@@ -5,6 +5,8 @@ by itself after MINUTES without work, when memory runs short, and when code on t
 Python's threads do not survive a fork, and neither does a graphics card that is in use: a server that finds either
 after its imports does not serve. The threads that OpenBLAS, jemalloc and Arrow start when they are loaded are no
 hindrance: these libraries have handlers for forks, and training forks its ranks over them as well.
+
+`ps` shows each fork as the program that it runs, as if it had been started cold.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import os
 import runpy
 import select
+import shlex
 import signal
 import socket
 import struct
@@ -26,6 +29,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
+
+from setproctitle import getproctitle, setproctitle
 
 from include.pods.forking import exit_status, flush_output, import_ahead, no_collection, redirect
 from include.pods.supervisor import supervise
@@ -95,6 +100,7 @@ def main(folder: Path, minutes: float, preload: Sequence[str] | None = None, roo
         return 0  # another server has this folder
     folder.chmod(0o700)
     (folder / UNFIT).write_text("its last start did not come to an end")  # stays if this one does not either
+    _claim_title()
     origin, started = _Origin(root, code_on_disk(root), dict(os.environ)), time.monotonic()
     quiet_libraries()  # before the libraries set up their loggers, as in a step's own process
     with no_collection():
@@ -185,6 +191,7 @@ def _become_supervisor(client: socket.socket, request: dict[str, Any], origin: _
     """Ends this fork with its supervisor's exit status; the pod's own process leaves it as its program does."""
     os.setsid()
     os.umask(request["umask"])
+    _title("include.pods.supervisor", request["pod"])
     set_by_imports = {name: value for name, value in os.environ.items() if origin.environment.get(name) != value}
     os.environ.clear()
     os.environ.update({**request["environment"], **set_by_imports})
@@ -217,6 +224,7 @@ def _run(spec: dict[str, Any], enter: Callable[[], None]) -> NoReturn:
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()  # Python's own does so by itself; torch starts from a constant
         _, _, module, *arguments = spec["command"]
+        _title(module, *arguments)
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -225,6 +233,19 @@ def _run(spec: dict[str, Any], enter: Callable[[], None]) -> NoReturn:
     atexit._run_exitfuncs()
     flush_output()
     os._exit(code)
+
+
+def _claim_title() -> None:
+    """Finds the place of this process's command line, for its forks to write theirs into, while the environment is
+    still where the kernel put it: that stays as it is, because a stack finds what it started by a variable in it."""
+    os.environ["SPT_NOENV"] = "1"
+    getproctitle()
+    del os.environ["SPT_NOENV"]
+
+
+def _title(module: str, *arguments: str) -> None:
+    """What `ps` shows, cut to the length of the server's own command line."""
+    setproctitle(shlex.join([Path(sys.executable).name, "-m", module, *arguments]))
 
 
 def _reap() -> None:

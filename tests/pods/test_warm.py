@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,22 @@ def test_a_fork_is_like_a_process_of_its_own(runner: LocalPodRunner, warm_server
     own = str(warm_server.folder)
     assert not [handle for handle in facts["handles"] if "socket" in handle or handle.startswith(own + "/")]
     assert str(facts["pid"]) not in warm_server.imports.read_text().split()
+
+
+def test_ps_shows_a_fork_as_what_it_runs(make_server: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what a stack started is still told by the environment that the kernel shows."""
+    monkeypatch.setenv("WINDTUNNEL_STACK", "here")
+    code = (
+        "import json, os; own = [f'/proc/{pid}/' for pid in (os.getpid(), os.getppid())]\n"
+        "print(json.dumps([[open(place + 'cmdline').read().strip('\\0 ') for place in own],"
+        " ['WINDTUNNEL_STACK=here' in open(place + 'environ').read() for place in own]]))"
+    )
+    runner = LocalPodRunner(tmp_path / "pods", make_server().starts())
+    (program, supervisor), marked = json.loads(run(runner, code))
+    python_name = Path(sys.executable).name
+    assert program.startswith(f"{python_name} -m tests.fakes.run_code ")
+    assert supervisor == f"{python_name} -m include.pods.supervisor {tmp_path}/pods/p"
+    assert marked == [True, True]
 
 
 def test_nothing_is_imported_again(runner: LocalPodRunner, warm_server: WarmServer) -> None:
