@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -34,56 +36,60 @@ _PLOTS = {
 _DAG_ID = re.compile(r"[A-Za-z0-9_.-]+")
 
 
+@dataclass(frozen=True)
+class _Page:
+    """A page that a step of a run left in the store, at `/<path>/<DAG>/<run>`.
+
+    Attributes:
+        step, file: Which step left it, and its name among the step's documents.
+        missing: What is said where there is none.
+    """
+
+    path: str
+    step: str
+    file: str
+    missing: str
+    headers: Mapping[str, str] = field(default_factory=lambda: _HEADERS)
+
+
+_PAGES = (
+    _Page("data-docs", "validate", "index.html", "this run has not validated anything"),
+    _Page("data-quality", "publish", "quality.html", "this run has not published anything"),
+    _Page("sweep", "sweep", "study.html", "this run has not finished a search", _PLOTS),
+)
+
+
 def make_app() -> FastAPI:
     """The application, without documentation pages of its own: they would be open to everybody."""
     app = FastAPI(title="Windtunnel", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get(
-        "/data-docs/{dag_id}/{run_id}",
-        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
-    )
-    def data_docs(
-        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
-    ) -> HTMLResponse:
-        """The validation of a run, for whoever may read the logs of its DAG."""
-        page = _page_of(dag_id, run_id, "validate", "index.html", "this run has not validated anything")
-        return HTMLResponse(page, headers=_HEADERS)
-
-    @app.get(
-        "/data-quality/{dag_id}/{run_id}",
-        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
-    )
-    def data_quality(
-        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
-    ) -> HTMLResponse:
-        """The quality of the data over its versions up to that of a run, for whoever may read the logs of its DAG."""
-        page = _page_of(dag_id, run_id, "publish", "quality.html", "this run has not published anything")
-        return HTMLResponse(page, headers=_HEADERS)
-
-    @app.get(
-        "/sweep/{dag_id}/{run_id}",
-        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
-    )
-    def sweep(
-        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
-    ) -> HTMLResponse:
-        """The hyperparameter search of a run with its plots, for whoever may read the logs of its DAG."""
-        page = _page_of(dag_id, run_id, "sweep", "study.html", "this run has not finished a search")
-        return HTMLResponse(page, headers=_PLOTS)
-
+    for page in _PAGES:
+        _add(app, page)
     return app
 
 
-def _page_of(dag_id: str, run_id: str, step: str, page: str, missing: str) -> bytes:
+def _add(app: FastAPI, page: _Page) -> None:
+    """Shows the page to whoever may read the logs of the run's DAG."""
+
+    @app.get(
+        f"/{page.path}/{{dag_id}}/{{run_id}}",
+        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))],
+    )
+    def show(
+        dag_id: Annotated[str, Path(max_length=250)], run_id: Annotated[str, Path(max_length=250)]
+    ) -> HTMLResponse:
+        return HTMLResponse(_stored(page, dag_id, run_id), headers=dict(page.headers))
+
+
+def _stored(page: _Page, dag_id: str, run_id: str) -> bytes:
     if not _DAG_ID.fullmatch(dag_id) or not dag_id.strip("."):  # another name could lead to another DAG's documents
         raise _missing("there is no such DAG")
     store = open_store(Settings.from_env().store_url)
     try:
         # Only this field: a server of another release than the workers must show the page as well.
-        output = json.loads(store.get(f"runs/{run_key(dag_id, run_id)}/{step}-0.json"))["output"]
-        return store.get(f"{output}/docs/{page}")
+        output = json.loads(store.get(f"runs/{run_key(dag_id, run_id)}/{page.step}-0.json"))["output"]
+        return store.get(f"{output}/docs/{page.file}")
     except ObjectNotFound:
-        raise _missing(missing) from None
+        raise _missing(page.missing) from None
 
 
 def _missing(what: str) -> HTTPException:
