@@ -25,7 +25,8 @@ from types import FrameType
 from typing import Any
 
 from include.errors import FailureKind, WindtunnelError, clip
-from include.training.gang import Gang, is_echo, membership
+from include.training.gang import Gang, membership
+from include.training.gang_board import is_echo
 from include.training.node import Meeting, Node
 from include.training.stop import Stop, Stopped, context
 
