@@ -6,7 +6,6 @@ Keras variables, so that a resumed training takes the very steps that an undistu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.errors import UserError
-from include.families.contract import Arrays, Family, KerasFamily
+from include.families.contract import Arrays, KerasFamily
 from include.frameworks.keras_models import keras, load_state, predictions, save_state
-from include.spec.models import FamilySpec
 from include.spec.training import Precision, TrainerSpec
 from include.training.checkpoints import BEST
-from include.training.learning import ArrayTrainer, Learner
+from include.training.learning import ArrayTrainer, Learner, Lesson
 from include.training.trainer import require_methods
 
 _POLICIES = {Precision.FP32: "float32", Precision.FP16: "mixed_float16", Precision.BF16: "mixed_bfloat16"}
@@ -32,21 +30,13 @@ class KerasTrainer(ArrayTrainer):
     Nothing is imported before the fork, which TensorFlow's threads do not survive.
     """
 
-    def learner(
-        self,
-        family: Family,
-        spec: FamilySpec,
-        arrays: Arrays,
-        hyperparameters: Mapping[str, Any],
-        *,
-        seed: int,
-        threads: int,
-    ) -> Learner:
-        found: KerasFamily = require_methods(family, spec, "network")
+    def learner(self, lesson: Lesson) -> Learner:
+        spec = lesson.spec
+        found: KerasFamily = require_methods(lesson.family, spec, "network")
         library = keras()
-        _prepare(library, spec.trainer, seed, threads)
-        model = found.network(spec, arrays, hyperparameters)
-        return KerasLearner(library, model, arrays, spec.trainer, seed)
+        _prepare(library, spec.trainer, lesson.seed, lesson.threads)
+        model = found.network(spec, lesson.arrays, lesson.hyperparameters)
+        return KerasLearner(library, model, lesson.arrays, spec.trainer, lesson.seed)
 
 
 class KerasLearner:

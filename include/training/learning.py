@@ -21,9 +21,20 @@ from include.families.contract import ArrayFamily, Arrays, DatasetView, Family, 
 from include.spec.models import FamilySpec
 from include.training.ranks import Rank
 from include.training.record import wanted
-from include.training.trainer import Best, Report, Work, require_methods
+from include.training.trainer import Best, Report, TrialWork, Work, require_methods
 from include.training.watching import FitWatch
-from include.training.weights import Origins
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a learner is to learn, from which examples, and with how many threads."""
+
+    family: Family
+    spec: FamilySpec
+    arrays: Arrays
+    hyperparameters: Mapping[str, Any]
+    seed: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -97,16 +108,7 @@ class ArrayTrainer:
     def preload(self, spec: FamilySpec) -> None:
         """Nothing: not every framework survives a fork."""
 
-    def learner(
-        self,
-        family: Family,
-        spec: FamilySpec,
-        arrays: Arrays,
-        hyperparameters: Mapping[str, Any],
-        *,
-        seed: int,
-        threads: int,
-    ) -> Learner:
+    def learner(self, lesson: Lesson) -> Learner:
         """The framework's model. Raises `UserError` where the family or the spec does not suit it."""
         raise NotImplementedError
 
@@ -116,31 +118,21 @@ class ArrayTrainer:
         dataset = open_dataset(work.settings, spec.family, version, spec.split.fold)
         family = load_code(spec.code)
         train, validation = examples(family, spec, dataset, work.seed)
-        learner = self.learner(family, spec, train, work.hyperparameters, seed=work.seed, threads=rank.threads)
+        learner = self.learner(Lesson(family, spec, train, work.hyperparameters, work.seed, rank.threads))
         watch = FitWatch(work, rank, learner)
         learn(learner, watch, family, validation)
         return watch.summary()
 
-    def trial(
-        self,
-        family: Family,
-        spec: FamilySpec,
-        dataset: DatasetView,
-        hyperparameters: Mapping[str, Any],
-        *,
-        seed: int,
-        threads: int,
-        folder: Path,
-        report: Report,
-        origins: Origins,
-        keep: Best | None = None,
-    ) -> float:
-        train, validation = examples(family, spec, dataset, seed)
-        learner = self.learner(family, spec, train, hyperparameters, seed=seed, threads=threads)
-        watch = TrialWatch(spec, report, keep)
-        learn(learner, watch, family, validation)
+    def trial(self, work: TrialWork) -> float:
+        train, validation = examples(work.family, work.spec, work.dataset, work.seed)
+        lesson = Lesson(work.family, work.spec, train, work.hyperparameters, work.seed, work.threads)
+        learner = self.learner(lesson)
+        watch = TrialWatch(work.spec, work.report, work.keep)
+        learn(learner, watch, work.family, validation)
         if watch.best is None:
-            raise Diverged(f"the trial gave no {spec.sweep.metric}", where="sweep", hint="give it an epoch at least")
+            raise Diverged(
+                f"the trial gave no {work.spec.sweep.metric}", where="sweep", hint="give it an epoch at least"
+            )
         return watch.best
 
 

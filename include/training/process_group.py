@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def process_group(rank: Rank) -> Iterator[None]:
-    """The group while the rank works: NCCL on GPUs, else gloo. Ranks of one machine meet in a file, so that no port is
-    opened; those of several nodes in the store of node 0."""
+def process_group(rank: Rank, accelerator: str = "auto") -> Iterator[None]:
+    """The group while the rank works. Ranks of one machine meet in a file, so that no port is opened; those of several
+    nodes in the store of node 0.
+
+    Args:
+        accelerator: As the spec says: NCCL is for tensors on GPUs, where there are any and they are to be used; else
+            it is gloo.
+    """
     torch.set_num_threads(rank.threads)
     names = {
         "LOCAL_RANK": rank.local,
@@ -36,7 +41,7 @@ def process_group(rank: Rank) -> Iterator[None]:
         yield
         return
     backend = "gloo"
-    if torch.cuda.is_available():
+    if accelerator != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(rank.local)
         backend = "nccl"
     distributed.init_process_group(backend, **_place(rank), rank=rank.number, world_size=rank.world)

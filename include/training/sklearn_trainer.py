@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from include.errors import Diverged, UserError
-from include.families.contract import Arrays, Family, SklearnFamily
+from include.families.contract import Arrays, SklearnFamily
 from include.frameworks.sklearn_models import load_estimator, predictions, save_estimator
 from include.spec.models import FamilySpec
-from include.training.learning import ArrayTrainer, Learner
+from include.training.learning import ArrayTrainer, Learner, Lesson
 from include.training.trainer import require_methods
 
 BEST = "best.skops"
@@ -38,20 +37,11 @@ class SklearnTrainer(ArrayTrainer):
         _wait_asleep()
         import sklearn.ensemble  # noqa: F401
 
-    def learner(
-        self,
-        family: Family,
-        spec: FamilySpec,
-        arrays: Arrays,
-        hyperparameters: Mapping[str, Any],
-        *,
-        seed: int,
-        threads: int,
-    ) -> Learner:
+    def learner(self, lesson: Lesson) -> Learner:
         _wait_asleep()
-        found: SklearnFamily = require_methods(family, spec, "estimator")
-        estimator = found.estimator(spec, hyperparameters, seed)
-        return SklearnLearner(estimator, arrays, epochs=spec.trainer.max_epochs, seed=seed, threads=threads)
+        found: SklearnFamily = require_methods(lesson.family, lesson.spec, "estimator")
+        estimator = found.estimator(lesson.spec, lesson.hyperparameters, lesson.seed)
+        return SklearnLearner(estimator, lesson)
 
 
 class SklearnLearner:
@@ -59,9 +49,10 @@ class SklearnLearner:
 
     steps = save_every = 1
 
-    def __init__(self, estimator: Any, arrays: Arrays, *, epochs: int, seed: int, threads: int) -> None:
+    def __init__(self, estimator: Any, lesson: Lesson) -> None:
         self.estimator = estimator
-        self._arrays, self._seed, self._threads = arrays, seed, threads
+        self._arrays, self._seed, self._threads = lesson.arrays, lesson.seed, lesson.threads
+        epochs = lesson.spec.trainer.max_epochs
         self._grows = _size_name(estimator) if getattr(estimator, "warm_start", False) else None
         self._size = int(getattr(estimator, self._grows)) if self._grows else 0
         self._in_parts = self._grows is None and hasattr(estimator, "partial_fit")

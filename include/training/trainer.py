@@ -67,27 +67,8 @@ class Trainer(Protocol):
         """
         ...
 
-    def trial(
-        self,
-        family: Family,
-        spec: FamilySpec,
-        dataset: DatasetView,
-        hyperparameters: Mapping[str, Any],
-        *,
-        seed: int,
-        threads: int,
-        folder: Path,
-        report: Report,
-        origins: Origins,
-        keep: Best | None = None,
-    ) -> float:
+    def trial(self, work: TrialWork) -> float:
         """A short training of a sweep, in this process; the best value of the sweep's metric over its epochs.
-
-        Args:
-            folder: For whatever it must write; may not exist.
-            report: Told the metric after every epoch, from 0; may end the trial by raising.
-            origins: As in `Work`.
-            keep: Filled after every epoch that is the best so far; None: nothing is kept.
 
         Raises:
             UserError: Validation does not give the sweep's metric.
@@ -121,6 +102,30 @@ class Work:
         summary = load_trainer(self.spec).train(self, rank)
         if rank.number == 0:
             (rank.scratch / SUMMARY).write_text(json.dumps(summary))
+
+
+@dataclass(frozen=True)
+class TrialWork:
+    """What one trial of a sweep is to do.
+
+    Attributes:
+        threads: That it may compute with.
+        folder: For whatever it must write; may not exist.
+        report: Told the metric after every epoch, from 0; may end the trial by raising.
+        origins: As in `Work`.
+        keep: Filled after every epoch that is the best so far; None: nothing is kept.
+    """
+
+    family: Family
+    spec: FamilySpec
+    dataset: DatasetView
+    hyperparameters: Mapping[str, Any]
+    seed: int
+    threads: int
+    folder: Path
+    report: Report
+    origins: Origins
+    keep: Best | None = None
 
 
 _TRAINERS = {

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +11,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import save_file
 
 from include.errors import Diverged, UserError
-from include.families.contract import DatasetView, LightningFamily
-from include.spec.models import FamilySpec
+from include.families.contract import LightningFamily
 from include.training.build import build
 from include.training.callbacks import seed_all, state
 from include.training.checkpoints import BEST
 from include.training.freezing import weight_names
-from include.training.trainer import Best, Report
-from include.training.weights import Origins
+from include.training.trainer import Best, Report, TrialWork
 from include.training.worker import make_trainer
 
 
@@ -53,25 +49,14 @@ class TrialCallback(Callback):
         self._report(trainer.current_epoch, value)
 
 
-def train_trial(
-    family: LightningFamily,
-    spec: FamilySpec,
-    dataset: DatasetView,
-    hyperparameters: Mapping[str, Any],
-    *,
-    seed: int,
-    threads: int,
-    folder: Path,
-    report: Report,
-    origins: Origins,
-    keep: Best | None = None,
-) -> float:
+def train_trial(work: TrialWork, family: LightningFamily) -> float:
     """Lightning's part of `include.training.trainer.Trainer.trial`."""
-    torch.set_num_threads(threads)
+    spec, seed = work.spec, work.seed
+    torch.set_num_threads(work.threads)
     seed_all(seed)
-    callback = TrialCallback(spec.sweep.metric, spec.sweep.direction == "maximize", seed, report, keep)
-    module, data = build(family, spec, dataset, hyperparameters, seed, origins)
-    make_trainer(spec, [callback], devices=1, folder=folder).fit(module, datamodule=data)
+    callback = TrialCallback(spec.sweep.metric, spec.sweep.direction == "maximize", seed, work.report, work.keep)
+    module, data = build(family, spec, work.dataset, work.hyperparameters, seed, work.origins)
+    make_trainer(spec, [callback], devices=1, folder=work.folder).fit(module, datamodule=data)
     if callback.best is None:
         raise Diverged(f"the trial gave no finite {spec.sweep.metric}", where="sweep", hint="narrow the search space")
     return callback.best

@@ -16,7 +16,7 @@ from include.training.choice import Outcome, ranked
 from include.training.plan import OVERRIDES, threads_per_process
 from include.training.space import draw
 from include.training.study import BUDGET, outcomes
-from include.training.trainer import Best, Report, load_trainer
+from include.training.trainer import Best, Report, TrialWork, load_trainer
 from include.training.trial_cost import is_measured, serving_cost
 from include.training.weights import Origins, fetch_origins
 
@@ -85,16 +85,18 @@ class TrialRunner:
         family, dataset, origins = self._parts()
         try:
             return load_trainer(self._spec).trial(
-                family,
-                self._spec,
-                dataset,
-                values,
-                seed=seed,
-                threads=threads_per_process(self._context.document.model_spec.sweep.workers),
-                folder=self._scratch,
-                report=report,
-                origins=origins,
-                keep=keep,
+                TrialWork(
+                    family,
+                    self._spec,
+                    dataset,
+                    values,
+                    seed=seed,
+                    threads=threads_per_process(self._context.document.model_spec.sweep.workers),
+                    folder=self._scratch,
+                    report=report,
+                    origins=origins,
+                    keep=keep,
+                )
             )
         except Diverged as error:  # these values do not train: that is what the trial had to find out
             self._show(study, trial.number, "diverged")

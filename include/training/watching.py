@@ -51,7 +51,7 @@ class FitWatch:
         if work.resume is not None:
             self._restore(work.resume, learner)
         self._far.saved(self.record.steps, self.record.seconds)
-        self._progress({}, force=True)
+        self._progress(self.position[0], {}, force=True)
 
     def stepped(self, learner: Learner, index: int, taken: Step) -> None:
         record = self.record
@@ -63,7 +63,7 @@ class FitWatch:
         if time.monotonic() - self._last_event > _EVENT_SECONDS:
             facts = {} if taken.loss is None else {"loss": taken.loss}
             self._event(taken.epoch, {**facts, "samples_per_second": record.samples / max(record.seconds, 1e-9)})
-            self._progress(facts)
+            self._progress(taken.epoch, facts)
         self._stopping = self._rank.stop.due(record.steps, self._rank.number, self._rank.world)
         if self._stopping or record.steps % learner.save_every == 0:
             self._due = True
@@ -79,7 +79,7 @@ class FitWatch:
             self._checkpoints.save_best(learner.save_best(self._rank.scratch))
         self.position = (epoch + 1, 0)
         self._event(epoch, {f"validation_{name}": float(number) for name, number in metrics.items()})
-        self._progress({self._metric: value}, force=True)
+        self._progress(epoch, {self._metric: value}, force=True)
         if epoch + 1 >= learner.epochs or (self._patience is not None and epoch - record.best_epoch >= self._patience):
             return True
         self._save_if_due(learner)
@@ -113,10 +113,9 @@ class FitWatch:
         self.record = Record(**told["record"])
         self.position = (int(told["position"][0]), int(told["position"][1]))
 
-    def _progress(self, facts: Mapping[str, float], force: bool = False) -> None:
+    def _progress(self, epoch: int, facts: Mapping[str, float], force: bool = False) -> None:
         best = {} if self.record.best_value is None else {"best": self.record.best_value}
-        epoch = self.position[0] + 1
-        self._context.progress(self.record.steps, self._total, "steps", force=force, epoch=epoch, **facts, **best)
+        self._context.progress(self.record.steps, self._total, "steps", force=force, epoch=epoch + 1, **facts, **best)
 
     def _event(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """A line for the tracker, which the parent process reads."""

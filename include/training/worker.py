@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from include.data.datasets import open_dataset
 from include.errors import UserError
-from include.families.contract import DatasetView, Family, LightningFamily, load_code
+from include.families.contract import LightningFamily, load_code
 from include.spec.models import FamilySpec
 from include.spec.optimizing import PlateauSchedule
 from include.steps.entry import StepContext
@@ -31,9 +30,8 @@ from include.training.optimizing import Plateau
 from include.training.precision import precision
 from include.training.process_group import process_group
 from include.training.ranks import Rank
-from include.training.trainer import Best, Report, Work, require_methods
+from include.training.trainer import TrialWork, Work, require_methods
 from include.training.unfreezing import Unfreezing
-from include.training.weights import Origins
 
 
 class LightningTrainer:
@@ -52,7 +50,7 @@ class LightningTrainer:
         )
         dataset = open_dataset(work.settings, spec.family, document.inputs["dataset_version"], spec.split.fold)
         family: LightningFamily = require_methods(load_code(spec.code), spec, "data_module", "module")
-        with process_group(rank):
+        with process_group(rank, spec.trainer.accelerator):
             seed_all(work.seed)
             module, data = build(family, spec, dataset, work.hyperparameters, work.seed, work.origins)
             module.strict_loading = False  # checkpoints hold what learns; see FitCallback
@@ -71,34 +69,10 @@ class LightningTrainer:
             trainer.fit(module, datamodule=data, ckpt_path=work.resume, weights_only=True)
         return callback.state_dict()
 
-    def trial(
-        self,
-        family: Family,
-        spec: FamilySpec,
-        dataset: DatasetView,
-        hyperparameters: Mapping[str, Any],
-        *,
-        seed: int,
-        threads: int,
-        folder: Path,
-        report: Report,
-        origins: Origins,
-        keep: Best | None = None,
-    ) -> float:
+    def trial(self, work: TrialWork) -> float:
         from include.training.trial import train_trial
 
-        return train_trial(
-            require_methods(family, spec, "data_module", "module"),
-            spec,
-            dataset,
-            hyperparameters,
-            seed=seed,
-            threads=threads,
-            folder=folder,
-            report=report,
-            origins=origins,
-            keep=keep,
-        )
+        return train_trial(work, require_methods(work.family, work.spec, "data_module", "module"))
 
 
 def make_trainer(spec: FamilySpec, callbacks: list[Callback], *, devices: int, folder: Path, nodes: int = 1) -> Trainer:

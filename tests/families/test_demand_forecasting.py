@@ -19,7 +19,7 @@ from include.serving.package import seal
 from include.serving.tensors import InferRequest, batch, one_row, tensor_out
 from include.serving.wire import RequestError
 from include.spec import FamilySpec, load_family
-from include.training.trainer import load_trainer
+from include.training.trainer import TrialWork, load_trainer
 from include.training.weights import Origins
 from tests.fakes.bicycle_hours import BicycleHours
 
@@ -183,10 +183,11 @@ def test_both_frameworks_learn_it(hours: BicycleHours, tmp_path: Path, profile: 
     if profile == "keras" and not importlib.util.find_spec("tensorflow"):
         pytest.skip("Keras on TensorFlow is not installed: pip install windtunnel[keras]")
     spec = load_family("demand_forecasting", profile)
-    best = load_trainer(spec).trial(
+    work = TrialWork(
         CODE, spec, hours, spec.hyperparameters, seed=1, threads=1, folder=tmp_path, report=lambda epoch, value: None,
         origins=Origins(),
     )  # fmt: skip
+    best = load_trainer(spec).trial(work)
     naive = CODE.arrays(spec, hours, "validation")
     found = forecasts(hours, "validation")
     last_week = np.abs(np.array(found.inputs["rentals_week_before"]) - found.rentals).mean()

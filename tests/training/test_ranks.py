@@ -65,6 +65,24 @@ def test_ranks_meet_and_exchange_values(tmp_path: Path) -> None:
     assert [(tmp_path / f"sum-{rank}").read_text() for rank in (0, 1)] == ["3.0", "3.0"]
 
 
+@pytest.mark.parametrize(("accelerator", "backend"), [("cpu", "gloo"), ("auto", "nccl"), ("gpu", "nccl")])
+def test_gpus_are_left_alone_where_the_spec_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, backend: str
+) -> None:
+    import torch
+
+    begun: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: begun.append(f"device {number}"))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, **_: begun.append(name))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")  # so that what is set here does not stay
+    with process_group(Rank(1, 2, 1, tmp_path, Stop(), local=1), accelerator):
+        pass
+    assert begun == (["gloo"] if backend == "gloo" else ["device 1", "nccl"])
+
+
 def test_an_error_keeps_its_kind_place_and_hint_and_ends_the_others(tmp_path: Path) -> None:
     with pytest.raises(RankError, match="the data is bad") as caught:
         run_ranks(Work("fail", tmp_path), 2, 1, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from include.errors import DataError, UserError
 from include.serving.package import fetch, verify
 from include.settings import Settings
 from include.spec import FamilySpec
-from include.training.trainer import Report, load_trainer
+from include.training.trainer import Report, TrialWork, load_trainer
 from include.training.weights import Origins
 from tests.fakes.three_frameworks import ThreeFrameworks, ThreeRows, three_spec
 from tests.training.conftest import Steps, alive, children, wait_for
@@ -43,10 +44,11 @@ def three(settings: Settings) -> Iterator[ThreeSteps]:
 
 def trial(spec: FamilySpec, folder: Path, report: Report, *, seed: int) -> float:
     """A trial in this process."""
-    return load_trainer(spec).trial(
+    work = TrialWork(
         ThreeFrameworks(), spec, ThreeRows(), spec.hyperparameters, seed=seed, threads=1, folder=folder,
         report=report, origins=Origins(),
     )  # fmt: skip
+    return load_trainer(spec).trial(work)
 
 
 def fails(three: ThreeSteps, document: Any) -> tuple[int, dict[str, Any]]:
@@ -65,6 +67,8 @@ def test_killed_and_stopped_it_ends_as_an_undisturbed_training(
     spec = three_spec(framework, model={"pause_ms": 400})
     undisturbed = three.run(three.document("fit", spec))
     assert undisturbed["resumed_from_step"] is None
+    shown = [int(number) for number in re.findall(r"progress fit .* steps .*epoch=(\d+)", three.log)]
+    assert (shown[0], shown[-1]) == (1, spec.trainer.max_epochs) and shown == sorted(shown)
 
     document = three.document("fit", spec, {"again": 1})
     process = three.start(document)
@@ -194,12 +198,12 @@ def test_numbers_that_are_not_finite_are_named(tmp_path: Path, framework: str) -
 @frameworks
 def test_a_family_without_the_parts_is_told_which(tmp_path: Path, framework: str) -> None:
     spec = three_spec(framework)
+    work = TrialWork(
+        object(),  # type: ignore[arg-type]
+        spec, ThreeRows(), {}, seed=1, threads=1, folder=tmp_path, report=lambda epoch, value: None, origins=Origins(),
+    )  # fmt: skip
     with pytest.raises(UserError, match=f"cannot be trained with {framework}: it has no"):
-        load_trainer(spec).trial(
-            object(),  # type: ignore[arg-type]
-            spec, ThreeRows(), {}, seed=1, threads=1, folder=tmp_path, report=lambda epoch, value: None,
-            origins=Origins(),
-        )  # fmt: skip
+        load_trainer(spec).trial(work)
 
 
 def test_a_framework_that_is_not_installed_is_an_error_of_the_user(tmp_path: Path) -> None:
