@@ -30,8 +30,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from setproctitle import getproctitle, setproctitle
-
 from include.pods.forking import exit_status, flush_output, import_ahead, no_collection, redirect
 from include.pods.supervisor import supervise
 from include.pods.warm import KEEP_BYTES, LOCK, SOCKET, STARTED, UNFIT, available_bytes, bound, connection
@@ -238,6 +236,8 @@ def _run(spec: dict[str, Any], enter: Callable[[], None]) -> NoReturn:
 def _claim_title() -> None:
     """Finds the place of this process's command line, for its forks to write theirs into, while the environment is
     still where the kernel put it: that stays as it is, because a stack finds what it started by a variable in it."""
+    from setproctitle import getproctitle  # where Airflow is, and so local pods are
+
     os.environ["SPT_NOENV"] = "1"
     getproctitle()
     del os.environ["SPT_NOENV"]
@@ -245,6 +245,8 @@ def _claim_title() -> None:
 
 def _title(module: str, *arguments: str) -> None:
     """What `ps` shows, cut to the length of the server's own command line."""
+    from setproctitle import setproctitle
+
     setproctitle(shlex.join([Path(sys.executable).name, "-m", module, *arguments]))
 
 
