@@ -303,7 +303,7 @@ def _line(lines: dict[_Path, int], path: _Path) -> int:
 def _problems(path: Path, error: ValidationError, lines: dict[_Path, int], prefix: _Path) -> Iterator[Problem]:
     for item in error.errors(include_url=False):
         location = _without_union_tags((*prefix, *item["loc"]), lines)
-        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         if item["type"] == "missing":
             message = "required, but not given"
         yield Problem(path, _line(lines, location), ".".join(str(part) for part in location), message)

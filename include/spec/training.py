@@ -95,9 +95,10 @@ class TrainerSpec(SpecModel):
             return self
         if self.world > 1:
             raise ValueError(f"{self.framework.value} trains in one process: devices and nodes must be 1")
-        for name in (*_LIGHTNING_ONLY, *(_NOT_SKLEARN if self.framework is Framework.SKLEARN else ())):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{self.framework.value} has no {name}: leave it out")
+        unknown = (*_LIGHTNING_ONLY, *(_NOT_SKLEARN if self.framework is Framework.SKLEARN else ()))
+        asked = [name for name in unknown if getattr(self, name) != type(self).model_fields[name].default]
+        if asked:
+            raise ValueError(f"`framework: {self.framework.value}` has no {', '.join(asked)}: leave that out")
         return self
 
     @property
