@@ -53,7 +53,6 @@ class Steps:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store: ObjectStore = open_store(settings.store_url)
-        self.log = ""
         self._running: list[subprocess.Popen[bytes]] = []
 
     def document(self, step: str, spec: FamilySpec, inputs: dict[str, Any] | None = None, slot: int = 0) -> RunDocument:
@@ -88,11 +87,10 @@ class Steps:
         return process
 
     def run(self, document: RunDocument) -> dict[str, Any]:
-        """Runs the step to its end and returns its outputs; fails the test, with the log, when it fails."""
+        """Runs the step to its end and returns its outputs; fails the test, with the log, when the step fails."""
         process = self.start(document)
         log = process.communicate(timeout=SECONDS)[0].decode()
         assert process.returncode == 0, log
-        self.log = log
         return self.outputs(document)
 
     def outputs(self, document: RunDocument) -> dict[str, Any]:

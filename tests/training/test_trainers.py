@@ -21,7 +21,7 @@ from include.spec import FamilySpec
 from include.training.trainer import Report, TrialWork, load_trainer
 from include.training.weights import Origins
 from tests.fakes.three_frameworks import ThreeFrameworks, ThreeRows, three_spec
-from tests.training.conftest import Steps, alive, children, wait_for
+from tests.training.conftest import SECONDS, Steps, alive, children, wait_for
 
 _KERAS = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("keras", "tensorflow", "tf2onnx")),
@@ -65,9 +65,11 @@ def test_killed_and_stopped_it_ends_as_an_undisturbed_training(
     three: ThreeSteps, tmp_path: Path, framework: str
 ) -> None:
     spec = three_spec(framework, model={"pause_ms": 400})
-    undisturbed = three.run(three.document("fit", spec))
+    document = three.document("fit", spec)
+    log = three.start(document).communicate(timeout=SECONDS)[0].decode()
+    undisturbed = three.outputs(document)
     assert undisturbed["resumed_from_step"] is None
-    shown = [int(number) for number in re.findall(r"progress fit .* steps .*epoch=(\d+)", three.log)]
+    shown = [int(number) for number in re.findall(r"progress fit .* steps .*epoch=(\d+)", log)]
     assert (shown[0], shown[-1]) == (1, spec.trainer.max_epochs) and shown == sorted(shown)
 
     document = three.document("fit", spec, {"again": 1})
