@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,46 +15,13 @@ from starlette.types import ASGIApp
 from include.serving.edge import Edge, visit_of
 from include.serving.gateway import Gateway, Question
 from include.serving.intake import Intake
+from include.serving.messages import AskRequest, FeedbackRequest
 from include.serving.metrics import CONTENT_TYPE, exposition
+from include.serving.openapi import openapi
 from include.serving.protocol import OpenInference
 from include.serving.tensors import one_row
 from include.serving.wire import RequestError, error_reply, parse, reply, validate
 from include.serving.workers import workers_of
-
-Identifier = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class AskRequest(BaseModel):
-    """Body of `POST /v1/ask`: a question, or the inputs of a family that takes something else."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    question: str | None = None
-    inputs: dict[str, Any] | None = None
-    unit_id: Identifier | None = None
-    family: Identifier | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> AskRequest:
-        if (self.question is None) == (self.inputs is None):
-            raise ValueError("give either `question` or `inputs`")
-        return self
-
-
-class FeedbackRequest(BaseModel):
-    """Body of `POST /v1/feedback`: the truth in the family's own terms, or whether the answer helped."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    request_id: Identifier
-    truth: dict[str, Any] | None = None
-    helpful: StrictBool | None = None
-
-    @model_validator(mode="after")
-    def _something(self) -> FeedbackRequest:
-        if self.truth is None and self.helpful is None:
-            raise ValueError("give `truth` or `helpful`")
-        return self
 
 
 def make_app(gateway: Gateway) -> ASGIApp:
@@ -70,6 +35,7 @@ def make_app(gateway: Gateway) -> ASGIApp:
         Route("/v1/stats", handlers.stats),
         Route("/v1/workers", handlers.workers),
         Route("/metrics", handlers.metrics),
+        Route("/openapi.json", handlers.openapi),
         *OpenInference(gateway, intake).routes(),
     ]
 
@@ -129,17 +95,28 @@ class _Handlers:
         return reply(self._gateway.watcher.to_json())
 
     async def stats(self, request: Request) -> Response:
-        text = request.query_params.get("generation")
+        text = _parameter(request, "generation")
         if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
             raise RequestError("generation: expected a whole number")
         generation = None if text is None else int(text)
-        return reply(await self._gateway.stats_of(request.query_params.get("family"), generation))
+        return reply(await self._gateway.stats_of(_parameter(request, "family"), generation))
 
     async def workers(self, _: Request) -> Response:
         return reply(workers_of(self._gateway.seat.board))
 
     async def metrics(self, _: Request) -> Response:
         return Response(exposition(self._gateway), media_type=CONTENT_TYPE)
+
+    async def openapi(self, _: Request) -> Response:
+        return reply(openapi(self._config, self._gateway.watcher.tables))
+
+
+def _parameter(request: Request, name: str) -> str | None:
+    """A query parameter, None where it is missing. Raises `RequestError` where it is given twice."""
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise RequestError(f"{name}: given {len(values)} times")
+    return values[0] if values else None
 
 
 def _feedback(_: Request, body: bytes) -> FeedbackRequest:

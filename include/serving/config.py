@@ -49,8 +49,8 @@ class GatewayConfig:
     max_waiting: Examples that may wait per model; beyond it 503.
     max_wait_seconds: How long a request may have to wait for its model, by the speed of the last calls; beyond it 503.
     max_connections: Open connections; further ones are told 503 and closed.
-    client_rate: Requests per second of one client, if its key says nothing else; beyond it 429. None is no limit.
-    client_under_way: Requests of one client at once, likewise. Without keys a client is an address.
+    client_rate: Requests per second of one client that a process takes, if its key says nothing else; beyond it 429.
+    client_under_way: Requests of one client at once, likewise. Without keys a client is an address. None: no limit.
     remembered: Answers that feedback can still refer to.
     shadow_queue: Copied requests that may wait for the challenger before more are dropped.
     poll_seconds: How often the ledger is asked for a new routing table.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, StrictBool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +16,7 @@ from include.serving import binary
 from include.serving.edge import visit_of
 from include.serving.gateway import Gateway, Question
 from include.serving.intake import Intake
+from include.serving.messages import IndexRequest
 from include.serving.models import LoadedTable
 from include.serving.tensors import InferRequest, batch, tensor_out, wanted_outputs
 from include.serving.wire import RequestError, parse, reply, validate
@@ -25,12 +25,6 @@ SERVER_NAME = "windtunnel"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 UNIT_HEADER = "x-unit-id"
 _MICROSECONDS = 1e6
-
-
-class IndexRequest(BaseModel):
-    """Body of `POST /v2/repository/index`, which may also be empty."""
-
-    ready: StrictBool = False
 
 
 class OpenInference:

@@ -33,6 +33,7 @@ def _canned(status: bytes, message: bytes) -> bytes:
 
 
 _FULL = _canned(b"503 Service Unavailable", b"the gateway has too many clients")
+_NO_REQUEST = _canned(b"400 Bad Request", b"this is no HTTP request")
 _LARGE_HEAD = _canned(b"431 Request Header Fields Too Large", b"the head of the request is too large")
 
 
@@ -104,6 +105,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes > _MAX_HEAD and not self.transport.is_closing():
             self.transport.write(_LARGE_HEAD)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_NO_REQUEST)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
