@@ -28,7 +28,8 @@ _PATIENCE_SECONDS = 300.0
 _ASK_SECONDS = 10.0
 _TAIL_LINES = 500
 _NOT_FOUND, _CONFLICT, _SERVER_ERROR, _TOO_MANY = 404, 409, 500, 429
-_INVALID = frozenset({400, 422})
+#: 403: the account may not, or admission refuses (a priority class that is not there); trying again changes neither.
+_REFUSED = frozenset({400, 403, 422})
 
 
 class NoRoom(PodError):
@@ -64,8 +65,8 @@ class Cluster:
             said, where = _message(error), f"namespace {self.namespace}"
             if "exceeded quota" in said:
                 raise NoRoom(f"the quota leaves no room for the pod: {said}", where=where) from error
-            if error.status in _INVALID or error.status == _NOT_FOUND:
-                hint = "look at the family's resources and at the pod template (WINDTUNNEL_POD_TEMPLATE)"
+            if error.status in _REFUSED or error.status == _NOT_FOUND:
+                hint = "look at the family's resources, the pod template (WINDTUNNEL_POD_TEMPLATE) and who may do what"
                 raise UserError(f"Kubernetes refuses the pod: {said}", where=where, hint=hint) from error
             raise PodError(f"cannot create the pod ({error.status}): {said}", where=where) from error
         return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-import include.data.datasets
+from tests.fakes import datasets  # isort: split
+
 from include.training.command import main
 from tests.fakes.three_frameworks import ThreeRows
 
 if __name__ == "__main__":
-    include.data.datasets.open_dataset = lambda settings, family, version, fold: ThreeRows(version)  # type: ignore[assignment]
+    datasets.serve(lambda family, version: ThreeRows(version))
     sys.exit(main("tests.fakes.three_process"))

@@ -21,7 +21,9 @@ from include.steps.document import RunDocument, make_document
 from include.steps.entry import main
 from include.store.objects import ObjectNotFound, open_store
 from include.training.lost import read_mark
+from tests.fakes import datasets
 from tests.fakes.fork_server import forks_of
+from tests.fakes.tiny_torch import TinyPoints
 
 STEPS = {"fit": "include.training.fit:fit"}
 
@@ -108,6 +110,7 @@ def _work(fit: Fit) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     os.environ.update({**fit.settings.to_env(), "OMP_NUM_THREADS": "1"})
+    datasets.serve(lambda family, version: TinyPoints(version))
     document, store = fit.document, open_store(fit.settings.store_url)
     store.put(document.document_key, document.model_dump_json().encode())
     sys.exit(main(STEPS, "include.training", ["fit", "--run", store.uri(document.document_key)]))

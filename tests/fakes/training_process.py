@@ -6,13 +6,12 @@ import sys
 
 import pyarrow.compute  # noqa: F401 - SmallRulebook filters with it
 
-import include.data.datasets
+from tests.fakes import datasets  # isort: split
+
 from include.training.command import main
 from tests.fakes.small_rulebook import SmallRulebook
 from tests.fakes.wide_family import FAMILY, WideDataset
 
 if __name__ == "__main__":
-    include.data.datasets.open_dataset = lambda settings, family, version, fold: (  # type: ignore[assignment]
-        WideDataset() if family == FAMILY else SmallRulebook(version)
-    )
+    datasets.serve(lambda family, version: WideDataset() if family == FAMILY else SmallRulebook(version))
     sys.exit(main("tests.fakes.training_process"))

@@ -1,4 +1,4 @@
-"""What the server of forks imports once: the `fit` step with torch, Lightning and MLflow, for `tests.fakes.tiny_torch`.
+"""What the server of forks imports once: the steps of training with torch, Lightning, MLflow and the family's encoder.
 
 No store and no database is opened here, so that no connection and no thread is inherited.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import importlib
 
-import include.data.datasets
-from tests.fakes.tiny_torch import TinyPoints
+import tests.fakes.datasets  # noqa: F401 - before the steps, which keep what they import from there
 
-include.data.datasets.open_dataset = lambda settings, family, version, fold: TinyPoints(version)  # type: ignore[assignment]
-
-for name in ("fit", "worker", "trial"):
-    importlib.import_module(f"include.training.{name}")
+for name in ("training.fit", "training.worker", "training.trial", "training.sweep", "training.study_trials"):
+    importlib.import_module(f"include.{name}")
+importlib.import_module("include.families.compliance_qa.lightning_parts")
 for name in ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "alembic.context"):
     importlib.import_module(name)

@@ -176,7 +176,7 @@ class Steps:
         path, arguments = deferred.trigger.serialize()
         module, _, name = path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
-        trigger.tell = self.told.append
+        trigger.tell = lambda form, line: self.told.append(form % line)
         async for event in trigger.run():
             return dict(json.loads(json.dumps(event.payload)))
         raise AssertionError("the trigger ended without an event")

@@ -91,7 +91,7 @@ def test_a_creation_whose_answer_was_lost_is_found_again() -> None:
     ("status", "message", "kind"),
     [
         (403, "exceeded quota: gpu, requested: 1, used: 8, limited: 8", NoRoom),
-        (403, "pods is forbidden: User cannot create", PodError),
+        (403, "pods is forbidden: User cannot create", UserError),
         (422, "spec.containers[0].image: Required value", UserError),
         (404, 'namespaces "ml" not found', UserError),
     ],

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,9 +16,12 @@ from include.settings import Settings
 from include.spec import FamilySpec, load_family
 from include.steps.document import RunDocument, make_document
 from include.store.objects import ObjectStore, open_store
+from tests.fakes.fork_server import ForkedProgram
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 240
+#: What the processes of these tests have imported when they start.
+WARM = "tests.fakes.warm_training"
 
 
 def small_spec(
@@ -53,7 +53,7 @@ class Steps:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store: ObjectStore = open_store(settings.store_url)
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[ForkedProgram] = []
 
     def document(self, step: str, spec: FamilySpec, inputs: dict[str, Any] | None = None, slot: int = 0) -> RunDocument:
         values = {"dataset_version": "1.0.0", "dataset_digest": "d", "seed": 1} | (inputs or {})
@@ -66,25 +66,13 @@ class Steps:
         self.store.put(document.document_key, document.model_dump_json().encode())
         return document
 
-    def start(self, document: RunDocument, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-m",
-            self.program,
-            document.step,
-            "--run",
-            self.store.uri(document.document_key),
-        ]
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **(variables or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._running.append(process)
-        return process
+    def start(self, document: RunDocument, variables: Mapping[str, str] | None = None) -> ForkedProgram:
+        arguments = [document.step, "--run", self.store.uri(document.document_key)]
+        environment = {**os.environ, **(variables or {})}
+        log = self.settings.home / f"process-{len(self._running)}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._running.append(ForkedProgram(WARM, self.program, arguments, environment, log))
+        return self._running[-1]
 
     def run(self, document: RunDocument) -> dict[str, Any]:
         """Runs the step to its end and returns its outputs; fails the test, with the log, when the step fails."""
@@ -106,9 +94,7 @@ class Steps:
 
     def close(self) -> None:
         for process in self._running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.training.conftest import Steps, alive, children, small_spec, wait_for
 
 pytestmark = pytest.mark.slow
 
-_LONG = {"max_epochs": 10, "checkpoint_every_steps": 7}  # 12 batches an epoch: checkpoints fall inside of epochs
+_LONG = {"max_epochs": 6, "checkpoint_every_steps": 7}  # 12 batches an epoch: checkpoints fall inside of epochs
 
 
 def _ranks(pid: int) -> list[int]:
@@ -28,27 +28,16 @@ def test_two_processes_train_resume_after_kills_and_agree_with_an_undisturbed_ru
     spec = small_spec(trainer={**_LONG, "devices": 2})
     undisturbed = steps.run(steps.document("fit", spec, {"hyperparameters": {"learning_rate": 0.001}}))
     assert undisturbed["resumed_from_step"] is None
-    assert undisturbed["steps"] == 120
+    assert undisturbed["steps"] == 72
     assert undisturbed["metrics"]["map_at_10"] > 0.5
 
     # The same work in another place: the batch of the document's run has another fingerprint.
     document = steps.document("fit", spec, {"hyperparameters": {"learning_rate": 0.001}, "again": 1})
 
-    # kill -9 of one rank: the command fails, and the other rank goes with it.
-    process = steps.start(document)
-    ranks = wait_for(lambda: _ranks(process.pid))
-    wait_for(lambda: steps.checkpoints(document))
-    os.kill(ranks[1], signal.SIGKILL)
-    assert process.wait(60) == 1
-    assert not any(alive(pid) for pid in ranks)
-    assert "killed by signal 9" in steps.error(document)["message"]
-    first = steps.checkpoints(document)
-    assert len(first) == 1
-
     # kill -9 of the command itself: no rank survives it.
     process = steps.start(document)
     ranks = wait_for(lambda: _ranks(process.pid))
-    wait_for(lambda: steps.checkpoints(document) != first)
+    wait_for(lambda: steps.checkpoints(document))
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not any(alive(pid) for pid in ranks), 10)
 
@@ -63,12 +52,12 @@ def test_two_processes_train_resume_after_kills_and_agree_with_an_undisturbed_ru
 
     resumed = steps.run(document)
     assert resumed["resumed_from_step"] >= 14
-    assert resumed["steps"] == 120
+    assert resumed["steps"] == 72
     assert resumed["metrics"] == undisturbed["metrics"]
     assert resumed["digest"] == undisturbed["digest"]  # to the last bit
     assert undisturbed["work_lost"] == {"tries": 0, "steps": 0, "seconds": 0.0}
-    assert resumed["work_lost"]["tries"] == 3
-    assert resumed["work_lost"]["steps"] <= 2 * 7  # two kills, of an interval each at most; SIGTERM loses nothing
+    assert resumed["work_lost"]["tries"] == 2
+    assert resumed["work_lost"]["steps"] <= 7  # an interval at most for the kill; SIGTERM loses nothing
     assert steps.checkpoints(document) == []
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import uuid
 
 import pytest
 
 from include.steps.document import RunDocument
 from include.training.node import Node
+from tests.fakes.fork_server import ForkedProgram
 from tests.training.conftest import SECONDS, Steps, alive, children, small_spec, wait_for
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ _LONG = {"max_epochs": 4, "checkpoint_every_steps": 7}  # 12 batches an epoch: c
 _RATE = {"learning_rate": 0.001}
 
 
-def _start_nodes(steps: Steps, document: RunDocument) -> list[subprocess.Popen[bytes]]:
+def _start_nodes(steps: Steps, document: RunDocument) -> list[ForkedProgram]:
     name = uuid.uuid4().hex
     return [
         steps.start(document, {**Node(rank, 2, name).to_env(), "OMP_NUM_THREADS": "1"})
@@ -28,7 +28,7 @@ def _start_nodes(steps: Steps, document: RunDocument) -> list[subprocess.Popen[b
 
 
 def _wait_until_trained(
-    steps: Steps, document: RunDocument, nodes: list[subprocess.Popen[bytes]], before: list[str]
+    steps: Steps, document: RunDocument, nodes: list[ForkedProgram], before: list[str]
 ) -> list[int]:
     """The training processes of both nodes, once they have left another checkpoint."""
     wait_for(lambda: steps.checkpoints(document) not in ([], before) or any(node.poll() is not None for node in nodes))

@@ -74,10 +74,14 @@ class PodsTrigger(BaseTrigger):
             self.hook.get_conn,
             name,
             self.pod_namespace,
-            tell=partial(self.log.info, form),
+            tell=partial(self.tell, form),
             pending_seconds=self.pending_seconds,
             deadline=self.deadline,
         )
+
+    def tell(self, form: str, line: str) -> None:
+        """Writes a line of a pod's log into the task's."""
+        self.log.info(form, line)
 
     async def delete(self, name: str) -> None:
         """Tells the pod to end."""
