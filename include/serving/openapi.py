@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from include.serving import messages as m
 from include.serving.binary import HEADER
 from include.serving.config import GatewayConfig
-from include.serving.models import WARM_VALUES, LoadedTable
+from include.serving.models import LoadedTable, trial_row
 from include.serving.tensors import InferRequest
 
 _JSON, _BINARY, _TEXT = "application/json", "application/octet-stream", "text/plain"
@@ -32,6 +32,7 @@ _ERRORS = {
     503: "Nothing serves, or the gateway or the model has too much to do; `Retry-After` says when to try again.",
     504: "There was no answer in time.",
 }
+_EXAMPLE_WORDS = 8
 _BODY_ERRORS = (400, 408, 413, 415, 422, 429, 503)
 _REPLIES: tuple[type[BaseModel], ...] = (
     m.AskReply, m.FeedbackReply, m.InferReply, m.ServerReply, m.LiveReply, m.ReadyReply, m.ModelReadyReply,
@@ -59,10 +60,7 @@ def openapi(config: GatewayConfig, tables: Mapping[str, LoadedTable]) -> dict[st
 
 
 def _add_examples(paths: dict[str, Any], tables: Mapping[str, LoadedTable]) -> None:
-    values = {
-        name: {kind: WARM_VALUES.get(datatype, 0) for kind, datatype in table.champion.runtime.inputs.items()}
-        for name, table in tables.items()
-    }
+    values = {name: trial_row(table.champion.runtime, _EXAMPLE_WORDS) for name, table in tables.items()}
     versions = {table.table.champion.version: {"value": table.table.champion.version} for table in tables.values()}
     asked = {name: {"value": {"family": name, "inputs": inputs}} for name, inputs in values.items()}
     inferred = {}
