@@ -42,8 +42,8 @@ def _spent_since(settings: Settings, family: str, record: Mapping[str, Any], *, 
     except gateway.GatewayError:  # it has no counts of so old a generation any more
         return judged
     now = Spent.model_validate(variants.get("champion" if alone else "challenger", {}))
-    counts_on = now.requests >= judged.requests and now.errors >= judged.errors
-    return now if counts_on else judged + now  # restarted since: it counts from 0 again
+    # a gateway that was killed may have lost its last second of counts: what was judged then is the better knowledge
+    return Spent(requests=max(now.requests, judged.requests), errors=max(now.errors, judged.errors))
 
 
 def read_stats(shown: Mapping[str, Any], stage: StageSpec, before: Observed | None, *, alone: bool) -> dict[str, Any]:

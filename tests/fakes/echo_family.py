@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +26,8 @@ class EchoRuntime:
     """Answers `<name>: <question>`.
 
     Settings in `echo.json`: `name`; `latency_ms` per call and `row_ms` per row; `fail_on`, `refuse_on`, `hang_on`: a
-    text in the question that makes the call raise, or hang until `RELEASE`; `passages`: what it cites; `load_error`:
-    raised while loading.
+    text in the question that makes the call raise, or hang until `RELEASE`; `die_on`: one that kills the process;
+    `passages`: what it cites; `load_error`: raised while loading; `die_on_load`: the process is killed there.
     """
 
     inputs: Mapping[str, str] = {"question": "BYTES"}
@@ -48,6 +50,8 @@ class EchoRuntime:
             raise RuntimeError("the echo broke")
         if "refuse_on" in self.settings and self.settings["refuse_on"] in together:
             raise DataError("the echo does not like this question")
+        if "die_on" in self.settings and self.settings["die_on"] in together:
+            os.kill(os.getpid(), signal.SIGKILL)
         if "hang_on" in self.settings and self.settings["hang_on"] in together:
             RELEASE.wait(_HANG_SECONDS)
         name = self.settings.get("name", "echo")
@@ -79,6 +83,8 @@ class EchoFamily:
 
     def load(self, folder: Path) -> EchoRuntime:
         settings = json.loads((folder / CONFIG).read_text())
+        if settings.get("die_on_load"):
+            os.kill(os.getpid(), signal.SIGKILL)
         if "load_error" in settings:
             raise RuntimeError(settings["load_error"])
         return EchoRuntime(settings)
