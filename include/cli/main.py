@@ -63,6 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("versions", "registered model versions", "records:versions", family)
     ledger = add("ledger", "what happened to the family's releases, the newest last", "records:ledger", family)
     ledger.add_argument("--limit", type=_positive, default=30, help="how many entries (default: 30)")
+    dossier = add("dossier", "everything about one model version, from its traffic back to its data", "dossier:dossier")
+    dossier.add_argument("family", nargs="?", metavar="FAMILY", help="may be left out where there is only one")
+    dossier.add_argument(
+        "version", nargs="?", metavar="VERSION", help="default: what serves; for a refused candidate: of its digest"
+    )
+    dossier.add_argument("--output", metavar="FILE", help="also write it as a page (HTML) that needs nothing else")
+    dossier.add_argument("--verify", action="store_true", help="read the whole model package against its digest")
     cost = add("cost", "what the family's runs and models cost, and what had to be done again", "cost:cost", family)
     cost.add_argument("--limit", type=_positive, default=10, help="how many runs, the newest first (default: 10)")
     _add_studies(add, family)

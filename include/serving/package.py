@@ -70,7 +70,7 @@ def seal(folder: Path, family: str, code: str, facts: dict[str, Any]) -> Package
     if not files:
         raise PackageError("the model package is empty", where=str(folder), hint="the family's export wrote no file")
     scan(folder)
-    digest = _digest(family, code, files)
+    digest = content_digest(family, code, files)
     package = Package(digest, family, code, files, facts)
     record = {"digest": digest, "family": family, "code": code, "files": files, "facts": facts}
     (folder / PACKAGE_FILE).write_text(json.dumps(record, indent=1, sort_keys=True))
@@ -114,7 +114,7 @@ def verify(folder: Path, digest: str) -> Package:
         PackageError: Something is missing, altered or too much.
     """
     package = read_package(folder)
-    if package.digest != digest or _digest(package.family, package.code, package.files) != digest:
+    if package.digest != digest or content_digest(package.family, package.code, package.files) != digest:
         raise PackageError(
             f"the package is not {digest[:12]}", where=str(folder), hint="do not serve it; export it again"
         )
@@ -185,5 +185,6 @@ def _download(store: ObjectStore, prefix: str, folder: Path) -> None:
         ) from error
 
 
-def _digest(family: str, code: str, files: dict[str, tuple[str, int]]) -> str:
+def content_digest(family: str, code: str, files: dict[str, tuple[str, int]]) -> str:
+    """The digest of a package of these files (see `Package`)."""
     return fingerprint(family=family, code=code, files={name: list(entry) for name, entry in files.items()})

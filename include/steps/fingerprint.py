@@ -38,14 +38,15 @@ def file_digest(path: Path) -> str:
 def code_version(root: Path = PROJECT_ROOT / "include") -> str:
     """sha256 (hex, 16 characters) of the library's source: other code may give other results.
 
-    `include/cli` and `include/embedded` do not count: they start and show work, and cannot change its outcome.
+    `include/cli`, `include/dossier` and `include/embedded` do not count: they start and show work, and cannot change
+    its outcome.
     """
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if (
             path.suffix not in _CODE_SUFFIXES
-            or relative.parts[0] in {"cli.py", "cli", "embedded"}
+            or relative.parts[0] in {"cli.py", "cli", "dossier", "embedded"}
             or not path.is_file()
         ):
             continue
