@@ -6,7 +6,7 @@ On SIGTERM or Ctrl-C it stops accepting, finishes the requests in flight, writes
 from __future__ import annotations
 
 import argparse
-import logging
+import os
 import socket
 import sys
 import tempfile
@@ -18,9 +18,11 @@ from pathlib import Path
 from include.errors import UserError, WindtunnelError
 from include.serving.board import Board
 from include.serving.config import GatewayConfig
+from include.serving.logs import log_directly
 from include.serving.server import BACKLOG
 from include.serving.stats import CountMemory
 from include.serving.supervisor import EXIT_USAGE, Supervisor
+from include.serving.tracing import tracing_wanted
 from include.serving.worker import Common, work
 from include.settings import Settings
 
@@ -36,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="model calls at the same time in each of them (default: the cores)")
     parser.add_argument("--allow-open", action="store_true", help="listen beyond this machine without an API key")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         config = GatewayConfig.from_env(
             arguments.host,
@@ -46,11 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=arguments.threads,
             allow_open=arguments.allow_open,
         )
+        tracing_wanted(os.environ)  # what is missing for it is said before there are workers
         listener = _listen(config.host, config.port)
         settings = Settings.from_env()
     except WindtunnelError as error:
         print(error, file=sys.stderr, flush=True)
         return EXIT_USAGE
+    log_directly(config)
     with tempfile.TemporaryDirectory(prefix="windtunnel-gateway-", ignore_cleanup_errors=True) as folder:
         board = Board(config.workers)
         counts = [CountMemory.make() for _ in range(config.workers)]

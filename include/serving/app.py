@@ -66,6 +66,7 @@ class _Handlers:
         question = await self._intake.take(request, self._question)
         done = await self._gateway.ask(question)
         table = question.table
+        visit_of(request.scope).model = f"{table.family}@{done.variant.version}"
         return reply(
             {
                 **done.answers.records[0],

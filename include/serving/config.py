@@ -19,6 +19,11 @@ _NOT_LIMITS = frozenset({"host", "port", "clients", "workers", "threads"})
 WORKERS_VARIABLE, THREADS_VARIABLE = "WINDTUNNEL_GATEWAY_WORKERS", "WINDTUNNEL_GATEWAY_THREADS"
 _MOST = 64
 _MOST_BY_DEFAULT = 4  # every worker has the models in its memory
+_CHOICES: Mapping[str, Mapping[str, Any]] = {
+    "log_format": {"json": "json", "text": "text"},
+    "log_requests": {"failed": "failed", "all": "all", "none": "none"},
+    "log_payloads": {"true": True, "false": False, "1": True, "0": False},
+}
 _MAY_BE_ZERO = frozenset({"drain_seconds"})
 
 
@@ -59,6 +64,9 @@ class GatewayConfig:
     drain_seconds: How long a gateway that was told to stop says that it is not ready, and still takes requests.
     grace_seconds: How long requests in flight may take after that.
     hang_seconds: How long the event loop of a process may stand still before the process is replaced.
+    log_format: `json` or `text`.
+    log_requests: Which requests get a line in the log: `failed` (5xx and 429), `all` or `none`.
+    log_payloads: Whether those lines quote what was asked; `true` only where the log may hold it.
     load_seconds: How long the models of a routing table may take to load before the process is replaced.
     """
 
@@ -90,6 +98,9 @@ class GatewayConfig:
     grace_seconds: float = 30.0
     hang_seconds: float = 30.0
     load_seconds: float = 120.0
+    log_format: str = "json"
+    log_requests: str = "failed"
+    log_payloads: bool = False
 
     @classmethod
     def from_env(
@@ -136,6 +147,11 @@ def _limits(environ: Mapping[str, str]) -> dict[str, Any]:
     for field in dataclasses.fields(GatewayConfig):
         variable = _LIMIT_VARIABLE.format(field.name.upper())
         if field.name in _NOT_LIMITS or not (text := environ.get(variable)):
+            continue
+        if choices := _CHOICES.get(field.name):
+            if text not in choices:
+                raise UserError(f"expected one of {', '.join(choices)}, not {text!r}", where=variable)
+            found[field.name] = choices[text]
             continue
         whole = "int" in str(field.type)
         try:

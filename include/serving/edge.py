@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -15,11 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from include.serving.gateway import Gateway
 from include.serving.keys import Client, find_client
+from include.serving.logs import RequestLog
 from include.serving.peers import new_request_id
 from include.serving.wire import RequestError, error_reply
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # probes carry no key
 VISIT = "windtunnel.visit"
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
 _ID = re.compile(rb"^[A-Za-z0-9._:/=+-]{1,128}$")
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 
@@ -30,8 +33,10 @@ class Visit:
 
     Attributes:
         given_id: The client's own id, None where it sent none (or something that is none).
-        trace: (trace id, parent span) of the `traceparent` header.
+        trace: (trace id, span) of the `traceparent` header, or of the gateway's own span where it makes traces.
         started: `perf_counter` when it came in.
+        model: Which family and version answered.
+        payload: What was asked, where the log may say so.
     """
 
     request_id: str
@@ -40,6 +45,8 @@ class Visit:
     started: float
     client: Client | None = None
     status: int = 0
+    model: str | None = None
+    payload: str | None = None
 
 
 class Edge:
@@ -49,6 +56,7 @@ class Edge:
         self._app = app
         self._gateway = gateway
         self._clients = gateway.config.clients
+        self._log = RequestLog(gateway.config)
         self._slot = gateway.seat.slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,15 +74,23 @@ class Edge:
                 message = {**message, "headers": headers}
             await send(message)
 
+        tracing = self._gateway.tracing
+        try:
+            with tracing.request(scope, visit) if tracing else _NO_SPAN:
+                await self._pass(scope, receive, answer, visit)
+        finally:
+            self._log.write(scope["method"], scope["path"], visit)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         try:
             visit.client = self._who(scope)
             if scope["method"] == "POST":
                 with self._gateway.admission.pass_through(visit.client):
-                    await self._app(scope, receive, answer)
+                    await self._app(scope, receive, send)
             else:  # what operators look at, also when nothing else goes through
-                await self._app(scope, receive, answer)
+                await self._app(scope, receive, send)
         except RequestError as refusal:
-            await error_reply(refusal)(scope, receive, answer)
+            await error_reply(refusal)(scope, receive, send)
 
     def _who(self, scope: Scope) -> Client:
         """Who asks; without keys that is an address.

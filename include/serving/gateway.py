@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +41,7 @@ from include.serving.stats import CountMemory, Stats
 from include.serving.tallies import Tallies
 from include.serving.tally import Lane, Place
 from include.serving.threads import SideWork
+from include.serving.tracing import Tracing
 from include.serving.watcher import Watcher
 from include.serving.wire import RequestError
 from include.settings import Settings
@@ -112,6 +115,7 @@ class Gateway:
         routes: RouteSource,
         loader: ModelLoader,
         shared: Shared | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         shared = shared or Shared()
         self.seat = shared.seat
@@ -131,6 +135,7 @@ class Gateway:
         self.labelling = SideWork(
             "feedback", _FEEDBACK_THREADS, max_waiting=_FEEDBACK_WAITING, seconds=config.answer_seconds
         )
+        self.tracing = tracing
         self.turned_away = 0
         self.draining = False
         self.tallies = Tallies(self)
@@ -141,7 +146,7 @@ class Gateway:
         """A gateway on an installation's ledger and object store."""
         store = open_store(settings.store_url)
         loader = ModelLoader(store, settings.home / "cache" / "packages", config)
-        return cls(config, store, LedgerRoutes(settings.database_url), loader, shared)
+        return cls(config, store, LedgerRoutes(settings.database_url), loader, shared, Tracing.from_env(os.environ))
 
     async def start(self) -> None:
         """Starts what runs in the background, on the running event loop; the first table is loaded there."""
@@ -177,6 +182,8 @@ class Gateway:
             await asyncio.to_thread(self.log.close)
         except WindtunnelError as error:
             log.error("%d rows of the prediction log are lost: %s", self.log.pending, error)
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     def table(self, family: str | None) -> LoadedTable:
         """The table of `family`, or of the only family there is.
@@ -213,7 +220,8 @@ class Gateway:
         place = table.place(variant, lane)
         self.stats.begin(place)
         try:
-            answers = await model.batcher.submit(question.inputs, question.rows, question.seconds)
+            with self.tracing.model(place, question.rows) if self.tracing else nullcontext():
+                answers = await model.batcher.submit(question.inputs, question.rows, question.seconds)
         except RequestError:
             self.turned_away += 1
             self.stats.withdraw(place)

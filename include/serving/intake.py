@@ -9,11 +9,13 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from include.serving.config import GatewayConfig
+from include.serving.edge import visit_of
 from include.serving.threads import SideWork
 from include.serving.wire import RequestError
 
 _LARGE = 32 << 10  # bytes; taking this much apart costs about a millisecond
 _LARGE_WAITING = 64
+_MAX_QUOTE = 2000
 Taken = TypeVar("Taken")
 
 
@@ -23,6 +25,7 @@ class Intake:
     def __init__(self, config: GatewayConfig) -> None:
         self._limit = config.max_body
         self._seconds = config.read_seconds
+        self._quote = config.log_payloads
         # one thread: it shares the interpreter with the event loop, whose small requests must not wait for it
         self._large = SideWork("large body", 1, max_waiting=_LARGE_WAITING, seconds=config.answer_seconds)
 
@@ -34,6 +37,8 @@ class Intake:
                 ones wait (503); or whatever `apart` raises.
         """
         body = await _read_body(request, self._limit, self._seconds)
+        if self._quote:
+            visit_of(request.scope).payload = body[:_MAX_QUOTE].decode(errors="replace")
         if len(body) <= _LARGE:
             return apart(request, body)
         return await self._large.run(apart, request, body)

@@ -57,6 +57,7 @@ class OpenInference:
         runtime = question.table.champion.runtime
         names = wanted_outputs(runtime, asked)
         done = await self._gateway.ask(question)
+        visit_of(request.scope).model = f"{question.table.family}@{done.variant.version}"
         record: dict[str, Any] = {
             "model_name": question.table.family,
             "model_version": done.variant.version,

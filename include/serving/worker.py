@@ -17,6 +17,7 @@ from include.serving.acceptor import Acceptor, CountedConnections
 from include.serving.board import Board
 from include.serving.config import GatewayConfig
 from include.serving.gateway import Gateway, Shared
+from include.serving.logs import ServingLog
 from include.serving.seat import WorkerSeat
 from include.serving.server import GatewayServer
 from include.serving.stats import CountMemory
@@ -53,10 +54,12 @@ def work(common: Common, slot: int, line: socket.socket) -> None:
         signal.signal(name, lambda *_: None)
     # model threads hold the interpreter in short pieces of Python; a request that is ready must not wait 5 ms for them
     sys.setswitchinterval(_SWITCH_SECONDS)
+    lines = ServingLog(common.config)
     seat = WorkerSeat(common.board, slot, line, orphaned=partial(os.kill, os.getpid(), signal.SIGTERM))
     gateway = Gateway.build(common.config, common.settings, Shared(seat, common.counts, common.name, common.folder))
     server = _Server(gateway, common.listener)
     server.run(sockets=[])
+    lines.close()
     sys.exit(0 if server.started and not gateway.log.pending else 1)
 
 

@@ -50,7 +50,7 @@ def closure(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("name", sorted(PROJECT["dependency-groups"]))
 def test_a_group_asks_for_the_same_as_the_project(name: str) -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    whole = [*PROJECT["project"]["dependencies"], *extras["postgres"], *extras["pii"]]
+    whole = [*PROJECT["project"]["dependencies"], *extras["postgres"], *extras["pii"], *extras["tracing"]]
     known = {canonicalize_name(each.name): each for each in map(Requirement, whole)}
     assert {key: str(each.specifier) for key, each in group(name).items()} == {
         key: str(known[key].specifier) for key in group(name)

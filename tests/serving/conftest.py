@@ -24,6 +24,7 @@ from include.release.routing import Role, RoutingTable, Variant
 from include.serving.config import GatewayConfig
 from include.serving.gateway import Gateway
 from include.serving.server import GatewayServer
+from include.serving.tracing import Tracing
 from include.settings import PROJECT_ROOT, Settings
 from include.store.database import open_database
 from include.store.objects import ObjectStore, open_store
@@ -182,9 +183,12 @@ class Served:
 
 
 @contextmanager
-def served(world: World, *, headers: dict[str, str] | None = None, **limits: Any) -> Iterator[Served]:
+def served(
+    world: World, *, headers: dict[str, str] | None = None, tracing: Tracing | None = None, **limits: Any
+) -> Iterator[Served]:
     """Serves an installation until the end of the block, when its log has been written."""
     gateway = Gateway.build(GatewayConfig(port=0, **{"poll_seconds": 0.05, **limits}), world.settings)
+    gateway.tracing = tracing or gateway.tracing
     listener = socket.create_server(("127.0.0.1", 0))
     server = GatewayServer(gateway)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
