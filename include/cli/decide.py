@@ -44,6 +44,10 @@ def replay(arguments: argparse.Namespace, out: Output) -> int:
         out.document(found)
         return 0
     out.line(f"{found['kind']} {found['decision'][:12]}: {'the same' if found['same'] else 'DIFFERENT'}", style="bold")
+    for path, (old, new) in found["changed"].items():
+        out.line(f"  {path}: {old} -> {new}")
+    if found["code_changed"]:
+        out.line("  the code has changed since: what differs may come from that")
     for name in ("before", "after"):
         out.line(f"{name}: {found[name].get('verdict')}")
         for reason in found[name].get("why", []):

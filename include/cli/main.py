@@ -79,7 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
     back.add_argument("--reason", required=True, help="kept in the ledger")
     again = add("replay", "make a stored decision again, with changes to its input", "decide:replay")
     again.add_argument("decision", metavar="DECISION", help="id, as the ledger and the gate's log show it")
-    again.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="such as gates.0.threshold=0.7")
+    again.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="such as margin=0.02, or gates.floor.threshold=0.7",
+    )
     add_drill(add("drill", "release a bad model to a target of its own: does it come down?", "drill:drill", family))
     _add_lineage(add)
     _add_records(commands, common, family)

@@ -17,7 +17,17 @@ from include.settings import Settings
 
 #: What the gateway says of an answer, beside what the model said.
 _ENVELOPE = frozenset(
-    {"request_id", "family", "model_version", "model_digest", "variant", "generation", "latency_ms", "confidence"}
+    {
+        "request_id",
+        "family",
+        "model_version",
+        "model_digest",
+        "variant",
+        "generation",
+        "latency_ms",
+        "confidence",
+        "why",
+    }
 )
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -86,6 +96,8 @@ def show_answer(answer: Mapping[str, Any], out: Output, truth: Mapping[str, Any]
         for name in (name for name in answer if name not in _ENVELOPE):
             was = f"  (was {show(truth[name])})" if truth and name in truth else ""
             out.line(f"{name} {show(answer[name])}{was}", style="bold")
+    if isinstance(why := answer.get("why"), Mapping):
+        out.line(f"  because of {_drivers(why)}", style="dim")
     facts = [f"version {answer.get('model_version')} ({answer.get('variant')})"]
     if answer.get("confidence") is not None:
         facts.append(f"confidence {float(answer['confidence']):.2f}")
@@ -102,6 +114,13 @@ def _show_text(answer: Mapping[str, Any], out: Output) -> None:
         out.line(f"  [{number}] {place}  (score {float(citation.get('score') or 0):.3f})")
         text = " ".join(str(citation.get("text", "")).split())
         out.line(f"      {text if len(text) <= 240 else text[:237] + '...'}", style="dim")
+
+
+def _drivers(why: Mapping[str, Any]) -> str:
+    """What drove the answer: the parts of its score, and the words that weighed most."""
+    parts = ", ".join(f"{name} {float(share):.2f}" for name, share in (why.get("parts") or {}).items())
+    terms = ", ".join(f"{term} {float(weight):.2f}" for term, weight in (why.get("terms") or {}).items())
+    return f"{parts} ({terms})" if terms else parts
 
 
 def _value(name: str, datatype: str, text: str) -> Any:

@@ -38,8 +38,10 @@ def find_personal_data(spec: PersonalDataSpec, texts: Iterable[tuple[str, str]])
         UserError: The spaCy pipeline that the spec names is not installed.
     """
     from include.data.pii.finder import DEFAULT, Kind, PersonalDataFinder
+    from include.data.pii.sieve import could_hold
 
-    finder = PersonalDataFinder([Kind(kind) for kind in spec.kinds] or DEFAULT, spec.names)
+    kinds = [Kind(kind) for kind in spec.kinds] or DEFAULT
+    finder: PersonalDataFinder | None = None
     allowed = [re.compile(pattern) for pattern in spec.allow]
     seen: set[str] = set()
     found: list[dict[str, str]] = []
@@ -47,6 +49,9 @@ def find_personal_data(spec: PersonalDataSpec, texts: Iterable[tuple[str, str]])
         if len(text) < _SHORTEST or text in seen:
             continue
         seen.add(text)
+        if not could_hold(text, kinds):
+            continue
+        finder = finder or PersonalDataFinder(kinds, spec.names)  # not made for nothing: it imports for seconds
         for span in finder.find(text[:_MOST_TEXT]):
             said = text[span.start : span.end]
             if not any(pattern.fullmatch(said) for pattern in allowed):

@@ -13,10 +13,11 @@ from typing import Any
 from include.costs.gather import behind_model
 from include.costs.price import price_text
 from include.data.recalls import refuse_recalled
-from include.errors import UserError
+from include.errors import UserError, clip
+from include.evaluation.documents import CARD, REPORT, document_of, read
 from include.evaluation.gates import CHAMPION as CHAMPION_REFERENCE
 from include.evaluation.gates import TEST_SPLIT, Verdict
-from include.release.decisions import decide
+from include.release.decisions import decide, read_decision
 from include.release.ledger import Event, Ledger
 from include.release.registry import ModelVersion, Registration, data_of, list_versions, register, sync_aliases
 from include.release.rollout import StageVerdict
@@ -124,7 +125,7 @@ def register_candidate(
 
     Raises:
         UserError: The candidate did not pass.
-        DataError: Its dataset version was recalled meanwhile.
+        DataError: Its dataset version was recalled meanwhile, or its report or model card was changed.
     """
     refuse_recalled(settings, spec.family, *data_of(str(dataset["dataset_version"]), fit.get("origins") or {}))
     if decision["verdict"] != Verdict.PASS.value:
@@ -133,7 +134,12 @@ def register_candidate(
             where=f"decision {decision['decision_id'][:12]}",
             hint="; ".join(decision["why"][:2]),
         )
-    cost = behind_model(open_store(settings.store_url), run)
+    _must_be_about(settings, decision, fit)
+    store = open_store(settings.store_url)
+    for name in (REPORT, CARD):
+        if document := document_of(evaluation, name):
+            read(store, document)  # what is registered is what was judged
+    cost = behind_model(store, run)
     entry = Registration(
         family=spec.family,
         fingerprint=fingerprint(
@@ -232,10 +238,33 @@ def _record(
         "signature": evaluation["signature"],
         "bytes": evaluation["package_bytes"],
         "report_key": evaluation["report_key"],
+        "report_digest": evaluation.get("report_digest"),
         "card_key": evaluation["card_key"],
+        "card_digest": evaluation.get("card_digest"),
+        "cases": _cases(evaluation.get("cases")),
         "answers_key": evaluation["answers_key"],
         "decision": decision["decision_id"],
     }
+
+
+def _must_be_about(settings: Settings, decision: _Record, fit: _Record) -> None:
+    """What counts is the decision on record: it must say PASS, and must say it of this package.
+
+    Raises:
+        UserError: It does not.
+    """
+    stored = read_decision(open_database(settings.database_url), str(decision["decision_id"]))
+    if stored.output["verdict"] != Verdict.PASS.value or stored.input["candidate"] != fit["digest"]:
+        raise UserError(
+            f"the decision on record says {stored.output['verdict']} of package {clip(stored.input['candidate'], 12)}",
+            where=f"decision {stored.id[:12]}",
+            hint=f"judge package {clip(fit['digest'], 12)} again",
+        )
+
+
+def _cases(found: _Record | None) -> dict[str, Any] | None:
+    """Which known cases the version was held against."""
+    return {"key": found["key"], "n": found["n"], "failed": len(found["failed"])} if found else None
 
 
 def _description(spec: FamilySpec, dataset: _Record, evaluation: _Record) -> str:

@@ -17,7 +17,8 @@ from typing import Any, cast
 from sqlalchemy import Engine, desc, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from include.errors import UserError
+from include.errors import UserError, clip
+from include.release.paths import change_at
 from include.steps.fingerprint import code_version as current_code
 from include.steps.fingerprint import fingerprint
 from include.store import schema
@@ -48,8 +49,8 @@ class Decision:
 
 def decide(engine: Engine, family: str, kind: str, given: Record, *, code_version: str, at: datetime) -> Decision:
     """Makes the decision `kind` on `given` and stores it. The same input and code give the same stored decision."""
-    plain = cast("Record", json.loads(json.dumps(given, allow_nan=False)))
-    output = _function(kind)(plain)
+    plain = _as_stored(given)
+    output = _as_stored(_function(kind)(copy.deepcopy(plain)))
     decision = Decision(
         id=fingerprint(family=family, kind=kind, input=plain, code=code_version),
         family=family,
@@ -97,22 +98,33 @@ def replay(engine: Engine, decision_id: str, changes: Mapping[str, Any] | None =
     """Makes a stored decision again, with `changes` to its input, and stores nothing.
 
     Args:
-        changes: Dotted path -> new value, such as `{"gates.0.margin": 0.05}`.
+        changes: Path -> new value: dotted, such as `gates.0.margin`; in a list of named things their name will do
+            (`gates.floor.threshold`); a single name such as `margin` means it wherever the input gives it a value.
 
     Returns:
-        `decision`, `kind`, `before` (stored output), `after` (output now), `same` (whether they agree), `code_changed`.
+        `decision`, `kind`, `before` (stored output), `after` (output now), `same` (whether they agree), `code_changed`,
+        `changed` (full path -> [value before, value after]).
 
     Raises:
-        UserError: There is no such decision, or a path leads nowhere.
+        UserError: There is no such decision, a path leads nowhere, or the changed input makes no sense.
     """
     stored = read_decision(engine, decision_id)
     given = copy.deepcopy(stored.input)
+    changed: Record = {}
     for path, value in (changes or {}).items():
-        _set(given, path, value)
-    after = _function(stored.kind)(given)
+        changed |= change_at(given, path, value)
+    try:
+        after = _as_stored(_function(stored.kind)(given))
+    except (ValueError, TypeError, KeyError) as error:
+        if not changed:
+            raise
+        raise UserError(
+            f"no decision can be made with that: {clip(error, 300)}", where=", ".join(changed), hint="set another value"
+        ) from error
     return {
         "decision": stored.id,
         "kind": stored.kind,
+        "changed": changed,
         "before": stored.output,
         "after": after,
         "same": after == stored.output,
@@ -120,32 +132,13 @@ def replay(engine: Engine, decision_id: str, changes: Mapping[str, Any] | None =
     }
 
 
+def _as_stored(record: Record) -> Record:
+    """The record as it comes back from the database: tuples are lists there. Raises `ValueError` for NaN."""
+    return cast("Record", json.loads(json.dumps(record, allow_nan=False)))
+
+
 def _function(kind: str) -> Callable[[Record], Record]:
     if kind not in KINDS:
         raise UserError(f"there is no kind of decision {kind!r}", hint=f"known: {', '.join(sorted(KINDS))}")
     module, _, name = KINDS[kind].partition(":")
     return cast("Callable[[Record], Record]", getattr(importlib.import_module(module), name))
-
-
-def _set(record: Record, path: str, value: Any) -> None:
-    at: Any = record
-    parts = path.split(".")
-    for depth, part in enumerate(parts):
-        key: Any = int(part) if isinstance(at, list) and part.isdigit() else part
-        try:
-            if depth + 1 < len(parts):
-                at = at[key]
-            else:
-                at[key]  # a new key would be ignored or refused later; a misspelt one must be told here
-                at[key] = value
-        except (KeyError, IndexError, TypeError):
-            known = (
-                ", ".join(map(str, at))
-                if isinstance(at, dict)
-                else f"0 to {len(at) - 1}"
-                if isinstance(at, list)
-                else "-"
-            )
-            raise UserError(
-                f"the decision's input has no {path!r}", where=".".join(parts[:depth]), hint=f"here: {known}"
-            ) from None

@@ -126,6 +126,8 @@ def register(settings: Settings, entry: Registration, *, actor: str, at: datetim
             "change": row.record.get("change"),
             "why": row.record.get("change_why"),
             "cost": price_text(row.record.get("cost") or {}),
+            "report_digest": row.record.get("report_digest"),
+            "card_digest": row.record.get("card_digest"),
             "steps_done_again": (row.record.get("work_lost") or {}).get("steps"),
             "adjusted": sorted(row.record.get("adjusted") or {}),
         },

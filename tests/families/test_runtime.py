@@ -23,7 +23,7 @@ QUESTION = "Who has to keep the Harbour Bond, and for how long?"
 def test_an_answer_quotes_the_best_passage_and_cites_three(packages: Packages) -> None:
     runtime = RetrievalRuntime(packages.trained)
     outputs = runtime.predict({"question": [QUESTION]})
-    assert outputs.keys() == runtime.outputs.keys()
+    assert outputs.keys() == runtime.outputs.keys() | {"why"}
     record = runtime.answer(outputs, 0)
     assert record["passages"][0] == "A:3.2.0"
     assert record["answer"] == "The Harbour Bond is kept for 6 years and shown on request."
@@ -32,6 +32,25 @@ def test_an_answer_quotes_the_best_passage_and_cites_three(packages: Packages) -
     assert record["score"] == outputs["scores"][0][0] == max(outputs["scores"][0])
     assert 0 < record["confidence"] < 1
     json.dumps(record)
+
+
+@pytest.mark.parametrize("kind", ["trained", "bm25"])
+def test_an_answer_says_what_its_score_is_made_of(packages: Packages, kind: str) -> None:
+    runtime = RetrievalRuntime(getattr(packages, kind))
+    questions = [QUESTION, "bond bond harbour", "zzzz", ""]
+    outputs = runtime.predict({"question": questions})
+    for row in range(len(questions)):
+        record = runtime.answer(outputs, row)
+        parts, terms = record["why"]["parts"], record["why"]["terms"]
+        assert parts["words"] + parts["meaning"] == pytest.approx(record["score"], abs=1e-5)
+        assert set(terms) <= set(runtime.words([questions[row]])[0])
+        assert sum(terms.values()) <= parts["words"] + 1e-5
+        if kind == "bm25":
+            assert parts["meaning"] == pytest.approx(0.0, abs=1e-6)
+    said = runtime.answer(outputs, 1)["why"]
+    assert set(said["terms"]) == {"bond", "harbour"}
+    assert sum(said["terms"].values()) == pytest.approx(said["parts"]["words"], abs=1e-5)
+    assert runtime.answer(outputs, 2)["why"]["terms"] == {}
 
 
 def test_a_batch_answers_as_one_by_one(packages: Packages) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from include.errors import UserError
+from include.evaluation.documents import DocumentError, keep
 from include.release import candidate
 from include.release.decisions import replay
 from include.release.ledger import Event
@@ -141,6 +142,33 @@ class TestRegister:
         assert tunnel.versions() == []
 
 
+class TestTheDecisionOnRecordCounts:
+    def register(self, tunnel: Tunnel, decision: dict[str, Any], digest: str | None = None) -> Any:
+        return candidate.register_candidate(
+            tunnel.settings,
+            tunnel.spec,
+            **tunnel.arguments(digest),
+            actor="me",
+            sweep={},
+            decision=decision,
+            backfill=False,
+        )
+
+    @pytest.mark.parametrize("value", [0.3, 0.52])
+    def test_whatever_is_said_of_it_on_the_way(self, tunnel: Tunnel, value: float) -> None:
+        digest = tunnel.package(skill=0.5)
+        found = judged(tunnel, value, digest=digest, half=0.1)
+        assert found["verdict"] in ("FAIL", "INCONCLUSIVE")
+        with pytest.raises(UserError, match=f"on record says {found['verdict']}"):
+            self.register(tunnel, {**found, "verdict": "PASS"}, digest)
+        assert tunnel.versions() == []
+
+    def test_and_only_for_the_package_that_it_is_about(self, tunnel: Tunnel) -> None:
+        found = judged(tunnel)
+        with pytest.raises(UserError, match="of package"):
+            self.register(tunnel, found, tunnel.package(skill=0.2))
+
+
 def test_an_archived_candidate_leaves_its_reasons(tunnel: Tunnel) -> None:
     arguments = tunnel.arguments()
     del arguments["dataset"]
@@ -154,3 +182,28 @@ def test_an_archived_candidate_leaves_its_reasons(tunnel: Tunnel) -> None:
 
 def test_nothing_serves_before_the_first_release(tunnel: Tunnel) -> None:
     assert candidate.champion(tunnel.settings, "tiny") is None
+
+
+class TestReportAndCard:
+    def documents(self, tunnel: Tunnel) -> dict[str, Any]:
+        kept = {name: keep(tunnel.store, "tiny", name, name.encode()) for name in ("report", "card")}
+        return {
+            **{f"{name}_key": document.key for name, document in kept.items()},
+            **{f"{name}_digest": document.digest for name, document in kept.items()},
+        }
+
+    def test_a_version_and_the_ledger_name_them_by_digest(self, tunnel: Tunnel) -> None:
+        documents = self.documents(tunnel)
+        tunnel.register(**documents)
+        (version,) = tunnel.versions()
+        assert {name: version.record[name] for name in documents} == documents
+        (entry,) = tunnel.ledger.entries("tiny", frozenset({Event.REGISTERED}))
+        assert entry.record["card_digest"] == documents["card_digest"]
+
+    @pytest.mark.parametrize("name", ["report", "card"])
+    def test_one_that_was_changed_since_it_was_judged_is_not_registered(self, tunnel: Tunnel, name: str) -> None:
+        documents = self.documents(tunnel)
+        tunnel.store.put(documents[f"{name}_key"], b"much better")
+        with pytest.raises(DocumentError, match="was changed"):
+            tunnel.register(**documents)
+        assert tunnel.versions() == []

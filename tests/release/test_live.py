@@ -107,7 +107,7 @@ def registered(settings: Settings, folder: Path, **config: Any) -> str:
     evaluation = {
         "summary": {"hit_at_1": metric},
         "comparisons": {
-            name: {"hit_at_1": {"difference": 0.1, **metric, "low": 0.0}} for name in ("guess", "champion")
+            name: {"hit_at_1": {"difference": 0.1, **metric, "low": 0.05}} for name in ("guess", "champion")
         },
         "baselines": {"half": {"digest": baseline, "metrics": {"hit_at_1": metric}}},
         "champion": candidate.champion(settings, FAMILY),
@@ -118,19 +118,16 @@ def registered(settings: Settings, folder: Path, **config: Any) -> str:
         "answers_key": None,
         "n": 100,
     }
-    entry = candidate.register_candidate(
-        settings,
-        spec(),
-        run="run",
-        actor="test",
-        dataset={"dataset_version": "1.0.0", "dataset_digest": "d" * 64},
-        sweep={},
-        fit={"digest": digest},
-        evaluation=evaluation,
-        decision={"verdict": "PASS", "decision_id": "d" * 64, "why": []},
-        backfill=False,
-        at=datetime.now(UTC),
-    )
+    judged: dict[str, Any] = {
+        "run": "run",
+        "dataset": {"dataset_version": "1.0.0", "dataset_digest": "d" * 64},
+        "fit": {"digest": digest},
+        "evaluation": evaluation,
+        "backfill": False,
+        "at": datetime.now(UTC),
+    }
+    decision = candidate.judge_candidate(settings, spec(), **judged, attempt=1, adjusted={})
+    entry = candidate.register_candidate(settings, spec(), **judged, actor="test", sweep={}, decision=decision)
     return str(entry["model_version"])
 
 

@@ -60,12 +60,29 @@ class Bm25Index:
 
     def scores(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """Raw BM25 scores, shape (questions, passages)."""
+        return self.scores_of_words(self.words(questions))
+
+    def scores_of_words(self, questions: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """As `scores`, of questions that `words` has split."""
         out = np.zeros((len(questions), self.size), dtype=np.float32)
-        for row, words in enumerate(self.words(questions)):
+        for row, words in enumerate(questions):
             known = [word for word in words if word in self._index.vocab_dict]
             if known:
                 out[row] = self._index.get_scores(known)
         return out
+
+    def word_scores(self, words: Sequence[str], passage: int) -> dict[str, float]:
+        """What each word of a question adds to the raw score of one passage; words that add nothing are left out."""
+        index, found = self._index.scores, dict[str, float]()
+        for word in words:
+            number = self._index.vocab_dict.get(word)
+            if number is None or number + 1 >= len(index["indptr"]):
+                continue
+            begin, end = index["indptr"][number], index["indptr"][number + 1]
+            at = np.flatnonzero(index["indices"][begin:end] == passage)
+            if at.size:
+                found[word] = found.get(word, 0.0) + float(index["data"][begin + at[0]])
+        return found
 
     @property
     def size(self) -> int:

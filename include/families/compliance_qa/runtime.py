@@ -31,6 +31,7 @@ CONFIG, PASSAGES, EMBEDDINGS, ENCODER, TOKENIZER = (
     "tokenizer.json",
 )
 CITED = 3
+_TERMS = 5
 _ENCODE_ROWS = 32
 
 Scores = NDArray[np.float32]
@@ -130,7 +131,9 @@ class RetrievalRuntime:
 
     def scores(self, questions: Sequence[str]) -> Scores:
         """Fused scores of all passages, shape (n, passages)."""
-        lexical = scaled(self._bm25.scores(questions))
+        return self._fused(questions, scaled(self._bm25.scores(questions)))
+
+    def _fused(self, questions: Sequence[str], lexical: Scores) -> Scores:
         if self._encoder is None or self._embeddings is None:
             return lexical
         return fuse(lexical, self._encoder.embed(questions) @ self._embeddings.T, self.config.alpha)
@@ -142,7 +145,8 @@ class RetrievalRuntime:
             inputs: `question`: n texts.
 
         Returns:
-            `passage_ids` and `scores` (n lists, best first), `answer` and `confidence` (n values).
+            `passage_ids` and `scores` (n lists, best first), `answer` and `confidence` (n values), and `why` (n
+            records; see `_why`).
 
         Raises:
             DataError: A question is not text, or there is none.
@@ -150,7 +154,10 @@ class RetrievalRuntime:
         questions = [_text(value) for value in inputs.get("question", ())]
         if not questions:
             raise DataError("there is no question", where="question", hint="send at least one text")
-        fused = self.scores(questions)
+        words = self._bm25.words(questions)
+        raw = self._bm25.scores_of_words(words)
+        lexical = scaled(raw)
+        fused = self._fused(questions, lexical)
         best = rank(fused)
         top = np.take_along_axis(fused, best, axis=1)
         sure = confidence(top, self.config.confidence)
@@ -162,10 +169,30 @@ class RetrievalRuntime:
                 for question, row in zip(questions, best, strict=True)
             ],
             "confidence": [round(float(value), 6) for value in sure],
+            "why": [
+                self._why(words[row], raw[row], float(lexical[row, first]), float(fused[row, first]), int(first))
+                for row, first in enumerate(best[:, 0])
+            ],
+        }
+
+    def _why(self, words: Sequence[str], raw: Scores, lexical: float, score: float, passage: int) -> dict[str, Any]:
+        """What the best passage's score is made of.
+
+        Returns:
+            `parts`: `words` and `meaning` (of the encoder), which add up to the score; `terms`: the stems that add most
+            to `words`, with what they add.
+        """
+        alpha = self.config.alpha
+        span = float(raw.max() - raw.min())
+        shared = self._bm25.word_scores(words, passage)
+        heaviest = sorted(shared.items(), key=lambda pair: (-pair[1], pair[0]))[:_TERMS]
+        return {
+            "parts": {"words": round(alpha * lexical, 6), "meaning": round(score - alpha * lexical, 6)},
+            "terms": {word: round(alpha * value / span, 6) for word, value in heaviest if span},
         }
 
     def answer(self, outputs: Mapping[str, list[Any]], index: int) -> dict[str, Any]:
-        """`answer`, `citations` (the best three passages), `passages` (keys), `score` and `confidence`."""
+        """`answer`, `citations` (the best three passages), `passages` (keys), `score`, `confidence` and `why`."""
         keys, scores = outputs["passage_ids"][index], outputs["scores"][index]
         return {
             "answer": outputs["answer"][index],
@@ -173,6 +200,7 @@ class RetrievalRuntime:
             "passages": list(keys),
             "score": scores[0],
             "confidence": outputs["confidence"][index],
+            "why": outputs["why"][index],
         }
 
     def label(self, record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float]:
