@@ -12,9 +12,11 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from include.cli.cases import add_cases
 from include.cli.drill import add_drill
 from include.cli.experiment_arguments import add_experiment
 from include.cli.output import Output
+from include.cli.proof import add_proof
 from include.cli.rollout import add_rollout
 from include.errors import FINAL_KINDS, WindtunnelError
 
@@ -91,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_records(commands, common, family)
     add_experiment(commands, common)
     add_rollout(commands, common, family)
+    add_cases(commands, common, family)
+    add_proof(add)
     return parser
 
 

@@ -83,6 +83,24 @@ def find_vulnerable(pins: Mapping[str, str], advisories: Path) -> list[dict[str,
     return [by_id[key] for key in sorted(by_id)]
 
 
+def read_pip_audit(text: str) -> list[dict[str, Any]]:
+    """The vulnerable pins in pip-audit's JSON, as `find_vulnerable` gives them. Raises `DataError`."""
+    try:
+        return [
+            {
+                "package": _name(found["name"]),
+                "version": str(found["version"]),
+                "id": clip(each["id"], 64),
+                "summary": clip(each.get("description") or "", 200),
+                "fixed": [str(version) for version in each.get("fix_versions") or ()],
+            }
+            for found in json.loads(text)["dependencies"]
+            for each in found.get("vulns") or ()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"pip-audit's answer is not understood: {clip(error, 100)}", where="pip-audit") from error
+
+
 def keep_audit(
     store: ObjectStore, constraints: Path, source: str, vulnerable: list[dict[str, Any]], at: datetime
 ) -> dict[str, Any]:
@@ -161,8 +179,11 @@ def _json(text: bytes, place: str) -> Any:
 def _affected(record: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if not isinstance(record, dict) or not isinstance(record.get("id"), str):
         raise DataError("no OSV record: it has no `id`", where=place)
-    for affected in record.get("affected") or ():
-        package = affected.get("package") if isinstance(affected, dict) else None
+    listed = record.get("affected") or []
+    if not isinstance(listed, list) or not all(isinstance(affected, dict) for affected in listed):
+        raise DataError("no OSV record: `affected` is no list of objects", where=place)
+    for affected in listed:
+        package = affected.get("package")
         if isinstance(package, dict) and package.get("ecosystem") == _ECOSYSTEM:
             yield _name(str(package.get("name"))), affected
 
