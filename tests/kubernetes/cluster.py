@@ -10,11 +10,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
@@ -24,6 +26,7 @@ KIT = Path(os.environ.get("WINDTUNNEL_KUBERNETES_KIT") or ROOT.parent / "shared"
 ASKED_FOR = "WINDTUNNEL_TEST_KUBERNETES"
 #: In the cluster: this checkout, and the code that a test gives its pods.
 CHECKOUT, CODE = "/windtunnel", "/code"
+_PROBE_SECONDS = 180
 IMAGE = "localhost/debian-python:1"
 
 
@@ -98,6 +101,22 @@ class Site:
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "windtunnel"}}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "windtunnel-env"}}
         self.apply(account, {**secret, "stringData": self.environment})
+
+    def probe(self, folder: Path) -> None:
+        """Raises `NoCluster` where a pod cannot run this checkout or reach this machine's servers."""
+        pod = yaml.safe_load(self.template(folder, folder).read_text())
+        url = urlsplit(self.environment["AWS_ENDPOINT_URL"])
+        script = f"import socket, include.settings; socket.create_connection(({url.hostname!r}, {url.port}), 20)"
+        pod["spec"]["containers"][0]["command"] = [f"{sys.prefix}/bin/python", "-c", script]
+        pod["spec"] |= {"restartPolicy": "Never", "securityContext": {"runAsUser": 10001}}
+        self.apply({"apiVersion": "v1", "kind": "Pod", **pod, "metadata": {"name": "probe"}})
+        phase, end = "", time.monotonic() + _PROBE_SECONDS
+        while phase not in ("Succeeded", "Failed") and time.monotonic() < end:
+            time.sleep(0.5)
+            phase = self.kubectl("get", "pod", "probe", "-o", "jsonpath={.status.phase}")
+        if phase != "Succeeded":
+            said = self.kubectl("logs", "probe", check=False).strip().splitlines()[-1:]
+            raise NoCluster(f"a pod of the cluster cannot run this checkout ({phase or 'no phase'}): {' '.join(said)}")
 
     def remove(self) -> None:
         self.kubectl("delete", "pods", "--all", "--grace-period=0", "--force", check=False)

@@ -59,8 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def site() -> Iterator[Site]:
-    """A namespace of the session's own; skips where there is no cluster."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A namespace of the session's own; skips where there is no cluster that can be used."""
     try:
         config, host = kubeconfig(), host_address()
     except NoCluster as reason:
@@ -79,7 +79,10 @@ def site() -> Iterator[Site]:
         made = Site(config, host, environment)
         try:
             made.make()
+            made.probe(tmp_path_factory.mktemp("probe"))
             yield made
+        except NoCluster as reason:
+            pytest.skip(str(reason))
         finally:
             made.remove()
 
