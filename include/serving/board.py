@@ -42,6 +42,7 @@ class Column(IntEnum):
     MODEL_STUCK = 9
     UNDER_WAY = 10
     RESIDENT_KB = 11
+    LOG_STALLED = 12
     ROWS_WRITTEN = 16
     ROWS_DROPPED = 17
     SHADOW_DROPPED = 18

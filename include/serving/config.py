@@ -60,6 +60,7 @@ class GatewayConfig:
     shadow_queue: Copied requests that may wait for the challenger before more are dropped.
     poll_seconds: How often the ledger is asked for a new routing table.
     flush_seconds, flush_rows: When the prediction log writes a segment.
+    spool_bytes: Of the prediction log that may wait on disk for the store, per process; beyond it the oldest is lost.
     counts_seconds: How often a process writes the counts that releases are judged on.
     drain_seconds: How long a gateway that was told to stop says that it is not ready, and still takes requests.
     grace_seconds: How long requests in flight may take after that.
@@ -93,6 +94,7 @@ class GatewayConfig:
     poll_seconds: float = 0.5
     flush_seconds: float = 2.0
     flush_rows: int = 500
+    spool_bytes: int = 256 << 20
     counts_seconds: float = 1.0
     drain_seconds: float = 0.0
     grace_seconds: float = 30.0

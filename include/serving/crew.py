@@ -73,7 +73,7 @@ class Crew:
     def died(self, slot: int, now: float) -> None:
         """A worker ended, whatever the reason."""
         report = self._reports.pop(slot, Report())
-        for column in (Column.LIVE, Column.CONNECTIONS, Column.ROWS_PENDING, Column.SHADOW_WAITING):
+        for column in (Column.LIVE, Column.CONNECTIONS, Column.ROWS_PENDING, Column.SHADOW_WAITING, Column.LOG_STALLED):
             self._board.write(slot, column, 0)
         if report.loading:
             deaths = self._crashes[report.loading].deaths + 1 if report.loading in self._crashes else 1

@@ -17,7 +17,8 @@ from typing import Any
 
 from include.errors import clip
 from include.families.contract import ModelRuntime
-from include.serving.predictions import FEEDBACK, PredictionLog
+from include.serving.prediction_log import PredictionLog
+from include.serving.predictions import FEEDBACK
 from include.serving.stats import Stats
 from include.serving.tally import Place
 from include.serving.wire import RequestError

@@ -33,10 +33,12 @@ from include.serving.kept_counts import KeptCounts
 from include.serving.memory import resident_mb
 from include.serving.models import LoadedTable, Model, ModelLoader
 from include.serving.peers import Peers
-from include.serving.predictions import PREDICTION, PredictionLog
+from include.serving.prediction_log import PredictionLog
+from include.serving.predictions import PREDICTION
 from include.serving.route_source import LedgerRoutes, RouteSource
 from include.serving.seat import AloneSeat, Seat
 from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
+from include.serving.spool import Spool
 from include.serving.stats import CountMemory, Stats
 from include.serving.tallies import Tallies
 from include.serving.tally import Lane, Place
@@ -114,6 +116,7 @@ class Gateway:
         store: ObjectStore,
         routes: RouteSource,
         loader: ModelLoader,
+        spool: Spool,
         shared: Shared | None = None,
         tracing: Tracing | None = None,
     ) -> None:
@@ -124,7 +127,9 @@ class Gateway:
         self.started_at = _now()
         self.stats = Stats(shared.counts, self.seat.slot)
         self.kept = KeptCounts(store, self.stats, shared.name, self.seat.slot, config.counts_seconds)
-        self.log = PredictionLog(store, self.instance, flush_seconds=config.flush_seconds, flush_rows=config.flush_rows)
+        self.log = PredictionLog(
+            store, spool, self.instance, flush_seconds=config.flush_seconds, flush_rows=config.flush_rows
+        )
         self.watcher = Watcher(routes, loader, self._opened, config.poll_seconds, seat=self.seat)
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
         self.peers = Peers(
@@ -146,7 +151,10 @@ class Gateway:
         """A gateway on an installation's ledger and object store."""
         store = open_store(settings.store_url)
         loader = ModelLoader(store, settings.home / "cache" / "packages", config)
-        return cls(config, store, LedgerRoutes(settings.database_url), loader, shared, Tracing.from_env(os.environ))
+        spool = Spool(settings.home / "spool", config.spool_bytes)
+        return cls(
+            config, store, LedgerRoutes(settings.database_url), loader, spool, shared, Tracing.from_env(os.environ)
+        )
 
     async def start(self) -> None:
         """Starts what runs in the background, on the running event loop; the first table is loaded there."""
@@ -165,7 +173,7 @@ class Gateway:
     async def stop(self) -> None:
         """Ends that, and writes the prediction log; call it when no request is in flight any more.
 
-        Where the log cannot be written, its rows stay `pending`.
+        Where the store is away, rows of the log stay `pending`, on disk.
         """
         if self._tick is not None:
             self._tick.cancel()
@@ -181,7 +189,7 @@ class Gateway:
         try:
             await asyncio.to_thread(self.log.close)
         except WindtunnelError as error:
-            log.error("%d rows of the prediction log are lost: %s", self.log.pending, error)
+            log.error("%d rows of the prediction log are not in the store: %s", self.log.pending, error)
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 

@@ -23,6 +23,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 10_000.0)
 _GAUGES = (
     ("windtunnel_prediction_log_pending", "Rows not yet in the store.", Column.ROWS_PENDING),
+    ("windtunnel_prediction_log_stalled", "Processes whose rows the store does not take.", Column.LOG_STALLED),
     ("windtunnel_model_calls", "Calls of the models that are loaded.", Column.MODEL_CALLS),
     ("windtunnel_model_rows", "Rows in those calls.", Column.MODEL_ROWS),
     ("windtunnel_requests_under_way", "Requests being answered.", Column.UNDER_WAY),

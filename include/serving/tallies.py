@@ -30,6 +30,7 @@ class Tallies:
         models = gateway.watcher.models
         now = {
             Column.ROWS_PENDING: gateway.log.pending,
+            Column.LOG_STALLED: gateway.log.stalled,
             Column.SHADOW_WAITING: gateway.shadow.waiting,
             Column.ROWS_WRITTEN: gateway.log.written,
             Column.ROWS_DROPPED: gateway.log.dropped,

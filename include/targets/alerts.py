@@ -62,6 +62,8 @@ def rules(spec: ServingSpec, metadata: Manifest) -> Manifest:
                "5m", "critical", "{{ $labels.family }}: gateways serve by different routing tables"),
         _alert("WindtunnelLedgerAway", f"min(windtunnel_ledger_up{{{chosen}}}) < 1", "5m", "warning",
                "a gateway cannot read the ledger: it serves on, and follows no change of traffic"),
+        _alert("WindtunnelPredictionsWait", f"max(windtunnel_prediction_log_stalled{{{chosen}}}) > 0", "5m", "warning",
+               "the object store does not take the prediction log, which waits on the gateways' disks"),
         _alert("WindtunnelPredictionsLost",
                f'increase(windtunnel_prediction_log_rows_total{{{chosen}, outcome="dropped"}}[15m]) > 0', "0m",
                "warning", "rows of the prediction log are lost: look at the object store"),

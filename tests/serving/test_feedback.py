@@ -11,7 +11,8 @@ import pytest
 
 from include.release.routing import Role, RoutingTable, Variant
 from include.serving.feedback import FeedbackBook
-from include.serving.predictions import PredictionLog
+from include.serving.prediction_log import PredictionLog
+from include.serving.spool import Spool
 from include.serving.stats import Stats
 from include.serving.tally import Lane, Place
 from include.serving.wire import RequestError
@@ -30,7 +31,7 @@ class Desk:
     def __init__(self, folder: Path, size: int = 10, runtime: EchoRuntime | None = EchoRuntime({})) -> None:
         self.stats = Stats()
         self.stats.open("echo", 1)
-        self.log = PredictionLog(LocalObjectStore(folder), "i")
+        self.log = PredictionLog(LocalObjectStore(folder), Spool(folder / "spool"), "i")
         now = datetime(2026, 11, 2, tzinfo=UTC)
         self.book = FeedbackBook(size, self.stats, self.log, lambda *_: runtime, lambda: now)
 
