@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -48,7 +49,8 @@ footer { margin-top: 2.5rem; font-size: .85rem; color: var(--muted); border-top:
 
 
 #: Characters of a table's cell that is kept on one line, and of one that gets more room.
-_SHORT, _LONG = 30, 60
+_SHORT, _LONG = 30, 44
+_TAG = re.compile(r"<[^>]+>")
 
 
 class Html(str):
@@ -119,9 +121,10 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *
         if index in right:
             return element("td", value, class_="n")
         shown = text(value)
-        if "<" in shown or _SHORT < len(shown) < _LONG:
+        length = len(_TAG.sub("", shown))
+        if _SHORT < length < _LONG or "<svg" in shown or "<div" in shown:
             return element("td", shown)
-        return element("td", shown, class_="short" if len(shown) <= _SHORT else "long")
+        return element("td", shown, class_="short" if length <= _SHORT else "long")
 
     head = joined(
         element("th", name, scope="col", **({"class_": "n"} if index in right else {}))

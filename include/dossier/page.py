@@ -200,7 +200,7 @@ def budget(account: _Record) -> Html:
         return paragraph(account["why"], "muted")
     share = account["spent"] / allowed if allowed else float(bool(account["spent"]))
     label = f"{account['spent']} of {allowed} failed requests spent"
-    spent = bar([(label, share, "full" if account["exhausted"] else "first")], label)
+    spent = bar([(label, share, "full" if share >= 1 else "first")], label)
     return joined(
         [element("h3", "Error budget"), spent, paragraph(account["why"], "bad" if account["exhausted"] else "")]
     )

@@ -57,7 +57,10 @@ def _now(history: History, subject: Subject) -> _Record | None:
             return {**record, "state": "shadow", "headline": "works in the shadow and answers nobody", "do": steer}
         told = f"answers {share:.0%} of the traffic in stage {table.stage}"
         return {**record, "state": "in rollout", "headline": told, "do": steer}
-    told, record["since"] = f"the champion, answers {share:.0%} of the traffic", _reign(history, variant.version)
+    crowned = _crowned(history, variant.version)
+    if crowned is not None:
+        record |= {"since": crowned.at.isoformat(), "why": crowned.reason}
+    told = f"the champion, answers {share:.0%} of the traffic"
     if table.stage:
         other = table.challenger.version if table.challenger else "it"
         told += f" while {other} is in stage {table.stage}"
@@ -65,14 +68,14 @@ def _now(history: History, subject: Subject) -> _Record | None:
     return {**record, "state": "serving", "headline": told, "do": rollback}
 
 
-def _reign(history: History, version: str) -> str | None:
-    """Since when the version is the champion without a break."""
-    since = None
+def _crowned(history: History, version: str) -> Route | None:
+    """The generation since which the version is the champion without a break."""
+    found = None
     for route in reversed(history.routes):
         if route.table.champion.version != version:
             break
-        since = route.at.isoformat()
-    return since
+        found = route
+    return found
 
 
 def _past(history: History, subject: Subject, rollouts: Sequence[Mapping[str, Any]]) -> _Record:

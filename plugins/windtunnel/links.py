@@ -42,6 +42,23 @@ class SweepLink(BaseOperatorLink):
         return _page("sweep", ti_key)
 
 
+class ReleasesLink(BaseOperatorLink):
+    """From a stage or the approval of a rollout to the family's releases."""
+
+    name = "Releases"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        return f"{_base()}/releases/{quote(ti_key.dag_id, safe='')}"
+
+
+def dossier_url(family: str, version: str) -> str:
+    """The page of a version's dossier."""
+    return f"{_base()}/dossier/release__{quote(family, safe='')}/{quote(version, safe='')}"
+
+
 def _page(kind: str, ti_key: TaskInstanceKey) -> str:
-    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{base}{PREFIX}/{kind}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"
+    return f"{_base()}/{kind}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"
+
+
+def _base() -> str:
+    return f"{str(conf.get('api', 'base_url', fallback='') or '').rstrip('/')}{PREFIX}"

@@ -16,7 +16,7 @@ from include.serving.package import package_prefix
 from include.store.database import open_database
 from tests.dossier.conftest import NOW, leave_run, read, refused, say, stopped
 from tests.fakes.tiny_family import FAMILY
-from tests.release.conftest import Tunnel, interfere
+from tests.release.conftest import START, Tunnel, interfere
 
 
 class TestStanding:
@@ -38,6 +38,7 @@ class TestStanding:
         assert (standing["state"], standing["share"], standing["stage"]) == ("in rollout", 0.05, "canary")
         assert standing["do"][0] == "windtunnel rollout abort tiny --reason ..."
         champion = read(tunnel, "0.1.0")["standing"]
+        assert champion["since"] == START.isoformat() and champion["why"].startswith("bootstrap")
         assert champion["share"] == 0.95 and f"while {version} is in stage canary" in champion["headline"]
         assert champion["do"] == ["windtunnel rollout abort tiny --reason ..."]
 

@@ -157,7 +157,7 @@ def test_there_is_nothing_that_needs_no_login(airflow: Any, path: str) -> None:
 
 def test_every_route_asks_airflow(airflow: Any) -> None:
     app: Any = mount.pages()
-    guards = {"requires_access_dag.<locals>.inner"}
+    guards = {"requires_access_dag.<locals>.inner", "readable_families"}
     for route in app.routes:
         names = {dependency.call.__qualname__ for dependency in route.dependant.dependencies}
         assert names & guards, route.path

@@ -15,6 +15,7 @@ from airflow.sdk import Param
 from airflow.sdk.definitions.param import ParamsDict
 
 from include.settings import Settings
+from plugins.windtunnel.links import dossier_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +47,8 @@ class ReleaseApprovalOperator(ApprovalOperator):
         if given is not None:
             return self._settle(context, given)
         self._make_form()
-        self.body = sheet(approval.facts(settings, self.family, rollout))
+        facts = approval.facts(settings, self.family, rollout)
+        self.body = f"{sheet(facts)}\n\n[Everything about it]({dossier_url(self.family, facts['version'])})"
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:

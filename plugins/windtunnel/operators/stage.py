@@ -18,6 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from include.errors import WindtunnelError
 from include.settings import Settings
 from include.spec import load_family
+from plugins.windtunnel.links import ReleasesLink
 from plugins.windtunnel.runs import run_actor
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class StageOperator(BaseOperator):
     """
 
     template_fields = ("rollout",)
+    operator_extra_links = (ReleasesLink(),)
     ui_color = "#fdf3e1"
 
     def __init__(self, *, family: str, stage: str, rollout: dict[str, Any], **kwargs: Any) -> None:

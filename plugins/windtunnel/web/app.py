@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse
 from include.settings import Settings
 from include.steps.document import run_key
 from include.store.objects import ObjectNotFound, open_store
+from plugins.windtunnel.web.releases import add_release_pages
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
@@ -64,6 +65,7 @@ def make_app() -> FastAPI:
     app = FastAPI(title="Windtunnel", docs_url=None, redoc_url=None, openapi_url=None)
     for page in _PAGES:
         _add(app, page)
+    add_release_pages(app, _HEADERS)
     return app
 
 
