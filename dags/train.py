@@ -102,9 +102,9 @@ def train_dag(spec: FamilySpec) -> DAG:
         retry = task(
             tasks.retry, outlets=[retrain_asset(family)], doc_md="Asks for the next round, with adjusted parameters."
         )(family, plan, decision)
-        archived = task(tasks.archive, doc_md="Records why the candidate will not fly.")(
-            family, plan, fit.output, evaluate.output, decision
-        )
+        archived = task(
+            tasks.archive, doc_md="Records why the candidate will not fly; a person may accept an open one."
+        )(family, plan, publish.output, chosen, fit.output, evaluate.output, decision)
         follow >> [registered, retry, archived]
         (
             task.short_circuit(tasks.may_announce, doc_md="Stops here unless the candidate may be released.")(

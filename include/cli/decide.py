@@ -1,4 +1,4 @@
-"""`windtunnel rollback` and `replay`: a person takes traffic back, or asks why a decision fell as it did."""
+"""`windtunnel rollback`, `accept` and `replay`: a person takes traffic back, accepts, or asks why."""
 
 from __future__ import annotations
 
@@ -30,6 +30,30 @@ def rollback(arguments: argparse.Namespace, out: Output) -> int:
         out.document(done)
     else:
         out.line(f"{family}: version {done['to']} takes all traffic (generation {done['generation']})", style="bold")
+    return 0
+
+
+def accept(arguments: argparse.Namespace, out: Output) -> int:
+    """Registers a candidate that its gates left open, on a person's word."""
+    from include.release.acceptance import accept as settle
+
+    family = chosen_family(arguments.family)
+    done = settle(
+        live_settings(),
+        family,
+        arguments.decision,
+        reason=arguments.reason,
+        actor=f"{getpass.getuser()} via windtunnel accept",
+        at=datetime.now(UTC),
+    )
+    if out.as_json:
+        out.document(done)
+        return 0
+    out.line(f"{family}: registered as {done['model_version']}, accepted by {done['actor']}", style="bold")
+    for reason in [*done["open"], done["note"]]:
+        if reason:
+            out.line(f"  {reason}")
+    out.line(f"  nothing serves it yet: trigger release__{family} with model_version {done['model_version']}")
     return 0
 
 

@@ -79,6 +79,10 @@ def build_parser() -> argparse.ArgumentParser:
     back = add("rollback", "all traffic back to a version that served before", "decide:rollback", family)
     back.add_argument("--to", metavar="VERSION", help="default: the last one that served everything and still loads")
     back.add_argument("--reason", required=True, help="kept in the ledger")
+    accept = add("accept", "register a candidate that its gates left open (INCONCLUSIVE)", "decide:accept")
+    accept.add_argument("family", metavar="FAMILY")
+    accept.add_argument("decision", metavar="DECISION", help="id, as the ledger and the gate's log show it")
+    accept.add_argument("--reason", required=True, help="kept in the ledger and with the version")
     again = add("replay", "make a stored decision again, with changes to its input", "decide:replay")
     again.add_argument("decision", metavar="DECISION", help="id, as the ledger and the gate's log show it")
     again.add_argument(

@@ -15,7 +15,7 @@ from include.release import gateway, load_check
 from include.release.bootstrap import bootstrap
 from include.release.ledger import Event, Ledger
 from include.release.packages import verify_stored
-from include.release.registry import ModelVersion, find_version
+from include.release.registry import ACCEPTED, ModelVersion, find_version
 from include.release.rollout import StageVerdict
 from include.release.state import BEGUN, LOADED, ReleaseError, Rollout, open_ledger
 from include.release.takedown import take_down
@@ -102,7 +102,7 @@ def _check_load(settings: Settings, spec: FamilySpec, begun: Rollout, actor: str
 def _why_not(ledger: Ledger, candidate: ModelVersion) -> str | None:
     """Why this version may not fly, or need not."""
     version = candidate.version
-    if candidate.verdict != Verdict.PASS.value:
+    if candidate.verdict not in (Verdict.PASS.value, ACCEPTED):
         return f"{version} did not pass its gates (verdict {candidate.verdict})"
     if not candidate.releasable:
         return f"{version} was built by a backfill: it may be compared, not released"

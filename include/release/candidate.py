@@ -19,7 +19,15 @@ from include.evaluation.gates import CHAMPION as CHAMPION_REFERENCE
 from include.evaluation.gates import TEST_SPLIT, Verdict
 from include.release.decisions import decide, read_decision
 from include.release.ledger import Event, Ledger
-from include.release.registry import ModelVersion, Registration, data_of, list_versions, register, sync_aliases
+from include.release.registry import (
+    ACCEPTED,
+    ModelVersion,
+    Registration,
+    data_of,
+    list_versions,
+    register,
+    sync_aliases,
+)
 from include.release.rollout import StageVerdict
 from include.release.versioning import classify, next_version
 from include.settings import Settings
@@ -115,8 +123,12 @@ def register_candidate(
     decision: _Record,
     backfill: bool,
     at: datetime,
+    accepted: _Record | None = None,
 ) -> dict[str, Any]:
     """Registers a candidate that passed its gates, once.
+
+    Args:
+        accepted: Who accepted a candidate that its gates left open, and why (`include.release.acceptance`).
 
     Returns:
         `model_version`, `digest`, `mlflow_version`, `new` (False where this very candidate was registered before),
@@ -128,13 +140,14 @@ def register_candidate(
         DataError: Its dataset version was recalled meanwhile, or its report or model card was changed.
     """
     refuse_recalled(settings, spec.family, *data_of(str(dataset["dataset_version"]), fit.get("origins") or {}))
-    if decision["verdict"] != Verdict.PASS.value:
+    enough = Verdict.PASS if accepted is None else Verdict.INCONCLUSIVE
+    if decision["verdict"] != enough.value:
         raise UserError(
             f"a candidate with verdict {decision['verdict']} cannot be registered",
             where=f"decision {decision['decision_id'][:12]}",
             hint="; ".join(decision["why"][:2]),
         )
-    _must_be_about(settings, decision, fit)
+    _must_be_about(settings, decision, fit, enough)
     store = open_store(settings.store_url)
     for name in (REPORT, CARD):
         if document := document_of(evaluation, name):
@@ -146,11 +159,12 @@ def register_candidate(
             family=spec.family, digest=fit["digest"], dataset=dataset["dataset_digest"], backfill=backfill
         ),
         digest=str(fit["digest"]),
-        verdict=decision["verdict"],
+        verdict=ACCEPTED if accepted else decision["verdict"],
         releasable=not backfill,
         dataset_version=str(dataset["dataset_version"]),
         code_version=code_version(),
-        record={**_record(spec, run, actor, dataset, sweep, fit, evaluation, decision, backfill), "cost": cost},
+        record={**_record(spec, run, actor, dataset, sweep, fit, evaluation, decision, backfill), "cost": cost}
+        | ({"accepted": dict(accepted)} if accepted else {}),
         choose=lambda known: _choose(spec, evaluation, known),
         description=_description(spec, dataset, evaluation),
         tags={"run": run, "created_by": actor, "backfill": str(backfill).lower(), "cost": price_text(cost)},
@@ -177,8 +191,13 @@ def archive_candidate(
     evaluation: _Record,
     decision: _Record,
     at: datetime,
+    material: _Record | None = None,
 ) -> dict[str, Any]:
-    """Records in the ledger why a candidate will not fly; its package and report stay where they are."""
+    """Records in the ledger why a candidate will not fly; its package and report stay where they are.
+
+    Args:
+        material: Where what a registration needs was kept, in case a person accepts what the gates left open.
+    """
     record = {
         "run": run,
         "digest": fit["digest"],
@@ -186,6 +205,7 @@ def archive_candidate(
         "why": list(decision["why"]),
         "decision": decision["decision_id"],
         "report_key": evaluation["report_key"],
+        **(material or {}),
     }
     ledger = Ledger(open_database(settings.database_url))
     ledger.append(spec.family, Event.ARCHIVED, key=f"archived:{run}", actor=actor, at=at, record=record)
@@ -247,14 +267,14 @@ def _record(
     }
 
 
-def _must_be_about(settings: Settings, decision: _Record, fit: _Record) -> None:
-    """What counts is the decision on record: it must say PASS, and must say it of this package.
+def _must_be_about(settings: Settings, decision: _Record, fit: _Record, enough: Verdict) -> None:
+    """What counts is the decision on record: it must say `enough`, and must say it of this package.
 
     Raises:
         UserError: It does not.
     """
     stored = read_decision(open_database(settings.database_url), str(decision["decision_id"]))
-    if stored.output["verdict"] != Verdict.PASS.value or stored.input["candidate"] != fit["digest"]:
+    if stored.output["verdict"] != enough.value or stored.input["candidate"] != fit["digest"]:
         raise UserError(
             f"the decision on record says {stored.output['verdict']} of package {clip(stored.input['candidate'], 12)}",
             where=f"decision {stored.id[:12]}",

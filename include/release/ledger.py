@@ -35,6 +35,7 @@ class Event(str, Enum):
     RECALL_LIFTED = "recall_lifted"
     REGISTERED = "registered"
     ARCHIVED = "archived"
+    ACCEPTED = "accepted"  # by a person, what its gates left open
     BOOTSTRAPPED = "bootstrapped"
     ROLLOUT_BEGUN = "rollout_begun"
     LOAD_CHECKED = "load_checked"  # in a process of its own, before any traffic

@@ -28,6 +28,8 @@ from include.store.database import open_database
 from include.store.objects import open_store
 
 CHAMPION, CANDIDATE = "champion", "candidate"
+#: The verdict of a candidate that its gates left open and a person accepted.
+ACCEPTED = "ACCEPTED"
 #: In place of MLflow's address: this installation shows its versions nowhere.
 NO_MLFLOW = "none:"
 _TAG_LENGTH = 4000

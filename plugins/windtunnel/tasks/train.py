@@ -151,7 +151,7 @@ def register(
         run=plan["run"],
         actor=run_actor(context),
         dataset=dataset,
-        sweep={key: chosen[key] for key in ("study", "hyperparameters", "value", "seed", "confirmed")},
+        sweep=_searched(chosen),
         fit=fit,
         evaluation=evaluation,
         decision=decision,
@@ -191,19 +191,29 @@ def retry(family: str, plan: dict[str, Any], decision: dict[str, Any]) -> None:
 
 
 def archive(
-    family: str, plan: dict[str, Any], fit: dict[str, Any], evaluation: dict[str, Any], decision: dict[str, Any]
+    family: str,
+    plan: dict[str, Any],
+    dataset: dict[str, Any],
+    chosen: dict[str, Any],
+    fit: dict[str, Any],
+    evaluation: dict[str, Any],
+    decision: dict[str, Any],
 ) -> dict[str, Any]:
-    """Keeps the failed candidate's record, and says why it will not fly."""
-    from include.release import candidate
+    """Keeps the candidate's record, and says why it will not fly; a person may accept what the gates left open."""
+    from include.release import acceptance, candidate
+    from include.store.objects import open_store
 
-    context = get_current_context()
-    return candidate.archive_candidate(
-        Settings.from_env(),
-        run_spec(context, family),
-        run=plan["run"],
-        actor=run_actor(context),
-        fit=fit,
-        evaluation=evaluation,
-        decision=decision,
-        at=datetime.now(UTC),
-    )
+    context, settings = get_current_context(), Settings.from_env()
+    spec, actor = run_spec(context, family), run_actor(context)
+    given = {"run": plan["run"], "fit": fit, "evaluation": evaluation, "decision": decision}
+    material = None
+    if decision["verdict"] == "INCONCLUSIVE":
+        more = {"dataset": dataset, "sweep": _searched(chosen), "backfill": not plan["releasable"], "actor": actor}
+        material = acceptance.keep_material(open_store(settings.store_url), spec, **given, **more)
+        print(f"left open: `windtunnel accept {family} {decision['decision_id'][:12]} --reason ...` would register it")
+    return candidate.archive_candidate(settings, spec, **given, actor=actor, at=datetime.now(UTC), material=material)
+
+
+def _searched(chosen: dict[str, Any]) -> dict[str, Any]:
+    """What the registry keeps of the sweep."""
+    return {key: chosen[key] for key in ("study", "hyperparameters", "value", "seed", "confirmed")}
