@@ -127,6 +127,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--trials", type=_positive, help="trials of the sweep")
     train.add_argument("--fold", type=int, metavar="N", help="fold that validates, where the split has folds (from 0)")
     train.add_argument("--reason", help="kept with everything that the run makes")
+    train.add_argument("--release", action="store_true", help="also switch on the DAG that releases what passes")
     train.add_argument("--compare-only", action="store_true", help="register for comparison, never release")
     train.add_argument("--follow", action="store_true", help="show progress until the run has ended")
 

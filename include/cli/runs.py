@@ -22,12 +22,18 @@ def train(arguments: argparse.Namespace, out: Output) -> int:
     if arguments.compare_only:
         values["releasable"] = False
     api = airflow_api(settings)
-    dag_id = f"train__{family}"
-    api.set_paused(dag_id, False)
+    dag_id, release_id = f"train__{family}", f"release__{family}"
+    for name in (dag_id, release_id) if arguments.release else (dag_id,):
+        api.set_paused(name, False)
+    held = not arguments.compare_only and bool((api.dag(release_id) or {}).get("is_paused"))
     run = api.trigger(dag_id, values)
     address = f"{api.url}/dags/{dag_id}/runs/{run.run_id}"
     record: dict[str, Any] = {"dag_id": dag_id, "run_id": run.run_id, "state": run.state, "url": address}
     out.line(f"started {run.run_id}\n{address}")
+    if held:
+        record["release_paused"] = True
+        out.line(f"{release_id} is paused: a candidate that passes its gates is registered, and not released")
+        out.line(f"  what to do: windtunnel airflow dags unpause {release_id}, or train with --release")
     if arguments.follow:
         with make_view(out) as view:
             snapshot = follow(api, open_store(settings.store_url), run, view.show)
