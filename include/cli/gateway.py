@@ -33,8 +33,20 @@ def ask(
 
 
 def inputs(url: str, family: str) -> dict[str, str]:
-    """The inputs that the family's model declares: name -> datatype. Raises as `ask` does."""
-    return {str(item["name"]): str(item["datatype"]) for item in get(url, f"/v2/models/{family}")["inputs"]}
+    """The inputs that the family's model declares: name -> datatype.
+
+    Raises:
+        GatewayError: The gateway does not answer.
+        UserError: Nothing serves for the family.
+    """
+    try:
+        found = get(url, f"/v2/models/{family}")["inputs"]
+    except UserError as error:
+        if error.fields.get("status") != 404:
+            raise
+        hint = f"windtunnel train {family} --release"
+        raise UserError(f"nothing serves for {family}", where=url, hint=hint) from error
+    return {str(item["name"]): str(item["datatype"]) for item in found}
 
 
 def _request(method: str, url: str, path: str, body: Any, timeout: float) -> Any:
@@ -58,4 +70,5 @@ def _request(method: str, url: str, path: str, body: Any, timeout: float) -> Any
     except (ValueError, AttributeError):
         message, hint = response.text, ""
     kind = UserError if response.status_code < 500 and response.status_code != 429 else GatewayError
-    raise kind(f"the gateway answered {response.status_code}: {message}", where=f"{method} {path}", hint=hint)
+    said = f"the gateway answered {response.status_code}: {message}"
+    raise kind(said, where=f"{method} {path}", hint=hint, status=response.status_code)

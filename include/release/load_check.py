@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -29,6 +28,7 @@ from include.serving.predictions import read_predictions
 from include.settings import PROJECT_ROOT, Settings
 from include.spec.models import FamilySpec
 from include.store.objects import open_store
+from include.store.scratch import scratch_folder
 
 #: How long a package may take to load; a gateway gives it as long.
 LOAD_SECONDS = 120.0
@@ -57,8 +57,8 @@ def check(settings: Settings, spec: FamilySpec, digest: str, *, at: datetime) ->
     Raises:
         PackageError: The package is missing or altered.
     """
-    with tempfile.TemporaryDirectory(prefix="windtunnel-load-") as cache:
-        folder = fetch(open_store(settings.store_url), spec.family, digest, Path(cache))
+    with scratch_folder("load") as cache:
+        folder = fetch(open_store(settings.store_url), spec.family, digest, cache)
         requests = _recent_requests(settings, spec.family, at)
         found, broken = _run(settings, folder, requests, spec.release.load_check_seconds)
     if broken:
@@ -79,7 +79,9 @@ def judge(found: Mapping[str, Any], spec: FamilySpec) -> _Record:
         bad.append(kept)
     if bad:
         return {"verdict": StageVerdict.FAIL.value, "why": bad}
-    return {"verdict": StageVerdict.PASS.value, "why": [f"loads, and answered {found['requests']} requests"]}
+    refused, answered = found.get("refused", 0), found["requests"] - found.get("refused", 0) - found["errors"]
+    why = f"loads, and answered {answered} requests" + (f", {refused} were refused" if refused else "")
+    return {"verdict": StageVerdict.PASS.value, "why": [why]}
 
 
 def _kept(found: Mapping[str, Any], limit: float | None) -> str | None:

@@ -38,7 +38,7 @@ def soak(
     """Asks one request after the other for so many seconds.
 
     Args:
-        requests: Inputs of real requests, asked over and over; none: made-up ones, no two alike.
+        requests: Inputs of real requests, asked over and over; none: made-up ones, no two alike where any text will do.
 
     Returns:
         `requests` (asked), `refused` (the input's fault), `errors` (the model's fault), `error` (the first of them, or
@@ -73,8 +73,13 @@ def _rows(runtime: ModelRuntime, requests: Sequence[Mapping[str, Any]]) -> Itera
             yield {name: given.get(name) for name in runtime.inputs}
         else:
             row = trial_row(runtime, 8 + number % 32)
-            yield {name: f"{value} {number}" if isinstance(value, str) else value for name, value in row.items()}
+            takes_any_text = not hasattr(runtime, "example")
+            yield {name: _numbered(value, number) if takes_any_text else value for name, value in row.items()}
         number += 1
+
+
+def _numbered(value: Any, number: int) -> Any:
+    return f"{value} {number}" if isinstance(value, str) else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

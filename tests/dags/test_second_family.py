@@ -16,6 +16,7 @@ from include.settings import Settings
 from include.spec import all_family_names, load_families, load_family
 from include.spec.training import Framework
 from include.store.objects import open_store
+from tests.data.conftest import Pipeline
 from tests.fakes.bicycle_hours import BicycleHours
 from tests.plugins.test_runs import DEFAULTS
 
@@ -42,34 +43,24 @@ def test_nothing_of_airflow_names_a_family_or_a_framework() -> None:
 
 
 @pytest.mark.slow
-def test_the_tasks_of_its_dag_take_it_from_a_file_to_a_package(
-    dag_bag: Any, settings: Settings, tmp_path: Path
-) -> None:
-    """What Airflow would hand from task to task is handed on here; each step runs as the process that it always is."""
-    spec = load_family(FAMILY)
-    _write_csv(tmp_path / "rentals" / "hour.csv", spec.data.sources["rentals"].columns)
-    done: dict[str, dict[str, Any]] = {}
-    given = {"run": "r", "source": str(tmp_path / "rentals"), "since": None, "until": None}
-    context = {
-        "dag_run": SimpleNamespace(run_type="manual", dag_id="d", run_id="r", triggering_user_name=None),
-        "params": DEFAULTS,
-        "ti": SimpleNamespace(map_index=-1, try_number=1, run_id="r"),
+def test_the_task_of_its_dag_trains_it_as_any_other(dag_bag: Any, settings: Settings, tmp_path: Path) -> None:
+    """What the tasks before it hand on is handed on here; the step runs as the process that it always is."""
+    _write_csv(tmp_path / "rentals" / "hour.csv", load_family(FAMILY).data.sources["rentals"].columns)
+    dataset = Pipeline(settings, tmp_path / "rentals", load_family(FAMILY)).run()
+    run = SimpleNamespace(run_type="manual", dag_id="d", run_id="r", triggering_user_name=None)
+    context = {"dag_run": run, "params": DEFAULTS, "ti": SimpleNamespace(map_index=-1, try_number=1, run_id="r")}
+    task = dag_bag.dags[f"train__{FAMILY}"].get_task("fit")
+    inputs = {
+        "dataset_version": dataset["dataset_version"],
+        "dataset_digest": dataset["dataset_digest"],
+        "seed": 1,
+        "hyperparameters": {"max_epochs": 2, "size": 8},
+        "origins": {},
     }
-
-    def execute(task_id: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        operator = dag_bag.dags[f"train__{FAMILY}"].get_task(task_id)
-        assert set(operator.inputs) == set(inputs)
-        operator = operator.prepare_for_execution()
-        operator.inputs = inputs
-        done[task_id] = operator.execute(context)
-        return done[task_id]
-
-    deliveries = execute("ingest", given)["deliveries"]
-    checked = execute("validate", {"deliveries": deliveries})["checked"]
-    dataset = execute("publish", {"checked": checked, "source": given["source"]})
-    named = {name: dataset[name] for name in ("dataset_version", "dataset_digest")}
-    few = {"max_epochs": 2, "size": 8}
-    made = execute("fit", {**named, "seed": 1, "hyperparameters": few, "origins": {}})
+    assert set(task.inputs) == set(inputs)
+    task = task.prepare_for_execution()
+    task.inputs = inputs
+    made = task.execute(context)
     assert (made["steps"], made["export"]["made_by"]) == (2, "sklearn")
     folder = fetch(open_store(settings.store_url), FAMILY, made["digest"], tmp_path / "cache")
     runtime = load_code(read_package(folder).code).load(folder)
@@ -82,8 +73,14 @@ def _write_csv(path: Path, columns: Any) -> None:
     path.parent.mkdir()
     rows = BicycleHours().table("hours").drop_columns(["split"]).to_pylist()
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [columns.get(name, name) for name in rows[0]])
+        writer = csv.DictWriter(file, list(dict.fromkeys(columns.get(name, name) for name in rows[0])))
         writer.writeheader()
         for number, row in enumerate(rows, 1):
-            values = {**row, "hour_id": number, "holiday": int(row["holiday"]), "working_day": int(row["working_day"])}
+            values = {
+                **row,
+                "position": number,
+                "hour_id": number,
+                "holiday": int(row["holiday"]),
+                "working_day": int(row["working_day"]),
+            }
             writer.writerow({columns.get(name, name): value for name, value in values.items()})

@@ -173,3 +173,8 @@ def test_the_other_family_takes_its_one_input_as_it_is(served: tuple[RunningGate
     declared = inputs(served[0].url, "echo")
     assert read_inputs(["a=b, why?"], declared) == {"question": "a=b, why?"}
     assert read_inputs(["question=a=b"], declared) == {"question": "a=b"}
+
+
+def test_a_family_for_which_nothing_serves_is_told_how_to_get_one(windtunnel: Any, capsys: Any) -> None:
+    assert main(["ask", "compliance_qa", "Who?"]) == 2
+    assert "windtunnel train compliance_qa --release" in capsys.readouterr().err
