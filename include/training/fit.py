@@ -123,7 +123,6 @@ def _trained(
     except ObjectNotFound:
         pass
     load_trainer(spec).preload(spec)
-    tracker.imported()
     found = Checkpoints(context.store, place(context.document)).newest(scratch)
     name = f"{context.document.fingerprint[:20]}.mark"  # beside the scratch folder, which each try makes anew
     lost = LostWork(context.store, context.document.output, context.settings.home / "scratch" / name)
@@ -133,6 +132,7 @@ def _trained(
     events = EventReader(events_file(scratch))
 
     def pass_on() -> None:
+        tracker.begin()  # it is called while the processes train: they are forked
         for event in events.read():
             tracker.metrics(event)
 

@@ -1,7 +1,8 @@
 """Tells MLflow about a training while it runs, without ever standing in its way.
 
-Everything happens in a thread of the process that waits for the ranks. If MLflow is slow, training does not wait for
-it; if it fails, the training goes on, and the log says what was lost.
+Everything happens in a thread of the process that waits for the ranks, once they are forked: a process that is forked
+meanwhile has the locks that the thread holds (of an import, of SQLite's memory), and nobody who would ever open them.
+If MLflow is slow, training does not wait for it; if it fails, the training goes on, and the log says what was lost.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Tracker:
         self._identity = f"{document.fingerprint}/{branch}" if branch else document.fingerprint
         self._events: queue.Queue[_Event | None] = queue.Queue()
         self._status = "FAILED"
-        self._imported = threading.Event()
+        self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
     def __enter__(self) -> Tracker:
@@ -65,10 +66,9 @@ class Tracker:
     ) -> None:
         self.finish("FINISHED" if kind is None else "FAILED")
 
-    def imported(self) -> None:
-        """Returns when the thread has imported what it needs. A process that is forked during an import has the lock of
-        that module, and nobody who would ever open it."""
-        self._imported.wait(_FINISH_SECONDS)
+    def begin(self) -> None:
+        """No process is forked from now on: the thread may talk. Calling it again does nothing."""
+        self._begun.set()
 
     def metrics(self, event: _Event) -> None:
         """Hands over metrics: `{"step", "at", "metrics": {name: value}}`. Returns at once."""
@@ -77,6 +77,7 @@ class Tracker:
     def finish(self, status: str) -> None:
         """Writes what is left and ends the run; waits a minute for it at most. Calling it again does nothing."""
         if self._thread.is_alive():
+            self.begin()
             self._status = status
             self._events.put(None)
             self._thread.join(_FINISH_SECONDS)
@@ -84,12 +85,11 @@ class Tracker:
                 log.warning("MLflow did not take the last metrics within %g s", _FINISH_SECONDS)
 
     def _run(self) -> None:
+        self._begun.wait()
         try:
             self._talk()
         except Exception as error:  # whatever ails MLflow must not reach the training; it is logged
             log.warning("MLflow logging failed, training goes on without it: %s", error)
-        finally:
-            self._imported.set()
 
     def _talk(self) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -98,7 +98,6 @@ class Tracker:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(self._url)
-        self._imported.set()
         run, seen = self._open(client)
         client.log_batch(run, params=[Param(name, value) for name, value in self._params.items()])
         if self._adjusted:
