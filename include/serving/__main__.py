@@ -25,6 +25,7 @@ from include.serving.supervisor import EXIT_USAGE, Supervisor
 from include.serving.tracing import tracing_wanted
 from include.serving.worker import Common, work
 from include.settings import Settings
+from include.store.objects import open_store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=arguments.threads,
             allow_open=arguments.allow_open,
         )
-        tracing_wanted(os.environ)  # what is missing for it is said before there are workers
-        listener = _listen(config.host, config.port)
         settings = Settings.from_env()
+        open_store(settings.store_url)  # what workers could not start with is said before there are any
+        tracing_wanted(os.environ)
+        listener = _listen(config.host, config.port)
     except WindtunnelError as error:
         print(error, file=sys.stderr, flush=True)
         return EXIT_USAGE

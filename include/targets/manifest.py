@@ -139,12 +139,14 @@ def pod(spec: ServingSpec, container: str = CONTAINER, extra: Mapping[str, str] 
 
 
 def _pod_spec(spec: ServingSpec, container: str, extra: Mapping[str, str]) -> Manifest:
-    env = {"HOME": _HOME, "USER": "windtunnel", "WINDTUNNEL_HOME": _HOME, "PYTHONUNBUFFERED": "1", **extra}
+    # endpoints forget a pod some seconds after it was told to go: until then it is not ready, and still answers
+    env = {"HOME": _HOME, "USER": "windtunnel", "WINDTUNNEL_HOME": _HOME, "WINDTUNNEL_GATEWAY_DRAIN_SECONDS": "5"}
+    env |= {"PYTHONUNBUFFERED": "1", **extra}
     return {
         "serviceAccountName": spec.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 45,  # requests in flight have 30 s
+        "terminationGracePeriodSeconds": 45,  # 5 s until endpoints forget it, requests in flight have 30 s
         "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets],
         "securityContext": {
             "runAsNonRoot": True,
@@ -172,8 +174,6 @@ def _pod_spec(spec: ServingSpec, container: str, extra: Mapping[str, str]) -> Ma
                 "env": [{"name": name, "value": value} for name, value in env.items()],
                 "ports": [{"name": "http", "containerPort": spec.port, "protocol": "TCP"}],
                 **_probes(),
-                # endpoints forget a pod some seconds after it was told to go: until then it still answers
-                "lifecycle": {"preStop": {"exec": {"command": ["python", "-c", "import time; time.sleep(5)"]}}},
                 "resources": {
                     "requests": {"cpu": spec.cpu, "memory": spec.memory},
                     "limits": {"memory": spec.memory},

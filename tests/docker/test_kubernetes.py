@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from include.pods.manifest import ENV_SECRET, PodRequest, pod_manifest, read_template
-from include.serving.app import OPEN_PATHS
+from include.serving.edge import OPEN_PATHS
 from include.settings import Settings
 from include.spec.resources import ResourcesSpec
 
