@@ -37,7 +37,7 @@ from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk import DAG, BaseOperator
 from datetime import UTC, datetime
 
-from plugins.windtunnel.operators.pod_trigger import StepPodTrigger
+from benchmarks.pods_trigger import Keeps
 
 
 class Waits(BaseOperator):
@@ -50,10 +50,11 @@ class Waits(BaseOperator):
     def execute(self, context):
         namespace, who = context["params"]["namespace"], context["params"]["who"]
         if who == "own":
-            trigger = StepPodTrigger([self.pod], namespace, "kubernetes_default", 3600, None, 1)
+            trigger = Keeps([self.pod], namespace, "kubernetes_default", 3600, None, 1)
         else:
             trigger = KubernetesPodTrigger(
-                self.pod, namespace, datetime.now(UTC), "base", "kubernetes_default", logging_interval=10
+                self.pod, namespace, datetime.now(UTC), "base", "kubernetes_default", logging_interval=10,
+                on_kill_action="keep_pod",
             )
         self.defer(trigger=trigger, method_name="done")
 
@@ -129,8 +130,8 @@ def _defer(airflow: PlainAirflow, dag: str, who: str, namespace: str, prefix: st
 
     def all_deferred() -> bool:
         states = [task.state for task in airflow.api.tasks(dag, run.run_id)]
-        if "failed" in states:
-            raise RuntimeError(f"a task of {dag} failed")
+        if {"failed", "success"} & set(states):
+            raise RuntimeError(f"a task of {dag} ended: {states}")
         return states.count("deferred") == count
 
     airflow.until(all_deferred, _SECONDS, f"{count} deferred tasks")
