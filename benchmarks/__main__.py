@@ -20,7 +20,7 @@ from include.settings import PROJECT_ROOT
 
 NAMES = (
     "parse", "orchestration", "ingest", "experiments", "start", "training", "ddp", "sweep", "pods",
-    "serving", "retrieval",
+    "serving", "router", "retrieval",
 )  # fmt: skip
 README = PROJECT_ROOT / "README.md"
 FIGURES = PROJECT_ROOT / "benchmarks" / "figures.json"

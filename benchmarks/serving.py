@@ -1,49 +1,52 @@
-"""The gateway beside `mlflow models serve`: the same runtime and package, the same cores, taking turns.
+"""The gateway beside other model servers: the same runtime and package, the same cores, one worker process per core.
 
-Each server runs in processes of its own and is idle while the other is measured; the load comes from yet another
+Each server runs in processes of its own and is idle while another is measured; the load comes from yet another
 process. Clients are closed loops over distinct questions: each asks again as soon as it is answered.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from benchmarks.harness import Figure, summarise
 from benchmarks.load import LoadPlan, LoadResult, measure
-from benchmarks.model import BM25, ENCODER, FAMILY, Prepared, environment, prepare, route
+from benchmarks.model import BM25, ENCODER, Prepared, environment, prepare, route
+from benchmarks.peers.packaged import FOLDER_VARIABLE
+from benchmarks.peers.start import PEERS, NotInstalled, Recipe, gateway
 from include.settings import PROJECT_ROOT
 
-CLIENTS = (1, 16)
-MODELS = {ENCODER: "dual encoder", BM25: "BM25 alone"}
+#: By model: how it is shown, and how many clients ask it.
+MODELS = {BM25: ("BM25 alone", (1, 16, 64)), ENCODER: ("dual encoder", (1, 16))}
+GATEWAY = "gateway"
 _START_SECONDS = 120
+_ALL_WORKERS_SECONDS = 60
+_WARM_SECONDS = 0.5
 _NOTE = (
-    "Closed loop over distinct test questions; the peer wraps the same runtime and package in `mlflow.pyfunc`, is "
-    "started with `--env-manager local` and answers with the same record. The dual encoder spends most of a request in "
-    "the model; BM25 alone costs next to nothing and shows the servers themselves."
+    "Closed loop over distinct test questions; every server has one worker process per core and answers with the same "
+    "records of the same package. The gateway also counts every answer and writes it to its prediction log; the others "
+    "do not. The dual encoder spends most of a request in the model; BM25 alone shows the servers themselves."
 )
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it listens, and the process whose children do the work."""
+    """A running server; its children do the work."""
 
+    recipe: Recipe
     port: int
-    path: str
     pid: int
+    start_seconds: float
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Measured:
 
 
 Results = dict[tuple[str, int], list[Measured]]
-_RATE: tuple[str, str, Callable[[Measured], float]] = ("requests per second", "1/s", lambda found: found.load.rate)
-_COSTS: tuple[tuple[str, str, Callable[[Measured], float]], ...] = (
+_FIGURES: tuple[tuple[str, str, Callable[[Measured], float]], ...] = (
+    ("requests per second", "1/s", lambda found: found.load.rate),
     ("latency p50", "ms", lambda found: found.load.p50),
     ("latency p95", "ms", lambda found: found.load.p95),
     ("latency p99", "ms", lambda found: found.load.p99),
@@ -65,43 +68,68 @@ _COSTS: tuple[tuple[str, str, Callable[[Measured], float]], ...] = (
 
 
 def run(quick: bool) -> list[Figure]:
-    """Throughput, latency and cost at 1 and 16 clients, beside MLflow with one worker and with one per core."""
-    repeats, seconds = (2, 3.0) if quick else (5, 5.0)
-    cores = len(os.sched_getaffinity(0))
+    """Start-up time, throughput, latency and cost, each beside every peer that could be installed."""
+    repeats, seconds = (2, 1.0) if quick else (5, 2.0)
+    workers = len(os.sched_getaffinity(0))
     figures: list[Figure] = []
-    for model, shown in MODELS.items():
-        results = _measured(prepare(model), sorted({1, cores}), repeats, seconds)
-        for clients in CLIENTS:
-            text = f"{shown}, {clients} client{'s' if clients > 1 else ''}"
-            for workers in sorted({1, cores}):
-                figures.append(_figure(results, clients, workers, text, *_RATE))
-            figures += [_figure(results, clients, cores, text, *cost) for cost in _COSTS]
+    for model, (shown, clients) in MODELS.items():
+        prepared = prepare(model)
+        route(prepared)
+        recipes = [gateway(prepared, workers), *_peers(prepared, workers)]
+        if model == BM25:
+            figures += _start_up(prepared, recipes, 1 if quick else 3)
+        results = _measured(prepared, recipes, clients, repeats, seconds)
+        names = [recipe.name for recipe in recipes[1:]]
+        for count in clients:
+            text = f"{shown}, {count} client{'s' if count > 1 else ''}"
+            figures += [_figure(results, count, name, text) for name in names]
+            figures += [_figure(results, count, name, text, *cost) for name in names for cost in _FIGURES[1:]]
     return figures
 
 
-def _measured(prepared: Prepared, peers: list[int], repeats: int, seconds: float) -> Results:
+def _peers(prepared: Prepared, workers: int) -> list[Recipe]:
+    found = []
+    for peer in PEERS:
+        try:
+            found.append(peer(prepared, workers))
+        except NotInstalled as error:
+            print(f"not measured: {error}", file=sys.stderr)
+    return found
+
+
+def _start_up(prepared: Prepared, recipes: Sequence[Recipe], repeats: int) -> list[Figure]:
+    """Seconds from the start of the process to the first answer, taking turns."""
+    seconds: dict[str, list[float]] = {recipe.name: [] for recipe in recipes}
+    for _ in range(repeats):
+        for recipe in recipes:
+            with _running(recipe, prepared) as server:
+                seconds[recipe.name].append(server.start_seconds)
+    own, text = seconds[GATEWAY], "BM25 alone: from start to first answer"
+    others = [(name, taken) for name, taken in seconds.items() if name != GATEWAY]
+    return [_paired(text, "s", own, name, taken) for name, taken in others]
+
+
+def _measured(
+    prepared: Prepared, recipes: Sequence[Recipe], clients: Sequence[int], repeats: int, seconds: float
+) -> Results:
     """All servers on one model, taking turns; a server is idle while another is measured."""
-    route(prepared)
     results: Results = {}
     with ExitStack() as stack:
-        servers = {"gateway": stack.enter_context(_gateway(prepared))}
-        packed = _mlflow_model(prepared)
-        for workers in peers:
-            servers[_peer_name(workers)] = stack.enter_context(_mlflow(prepared, packed, workers))
-        for _ in range(repeats):
-            for clients in CLIENTS:
-                for name, server in servers.items():
-                    bodies = _bodies(name, prepared.questions)
-                    found = _turn(server, LoadPlan(server.port, server.path, bodies, clients, seconds))
-                    results.setdefault((name, clients), []).append(found)
+        servers = [stack.enter_context(_running(recipe, prepared)) for recipe in recipes]
+        for turn in range(repeats):
+            for count in clients:
+                for server in servers if turn % 2 else reversed(servers):
+                    found = _turn(server, prepared.questions, count, seconds)
+                    results.setdefault((server.recipe.name, count), []).append(found)
     return results
 
 
-def _turn(server: Server, plan: LoadPlan) -> Measured:
+def _turn(server: Server, questions: Sequence[str], clients: int, seconds: float) -> Measured:
+    bodies = [server.recipe.body(text, number) for number, text in enumerate(questions)]
     before = _processor_seconds(server.pid)
-    load = measure(plan)
+    load = measure(LoadPlan(server.port, server.recipe.path, bodies, clients, seconds, _WARM_SECONDS))
     if load.failed:
-        raise SystemExit(f"{plan.path}: {load.failed} of {load.total} requests failed")
+        raise SystemExit(f"{server.recipe.name}: {load.failed} of {load.total} requests failed")
     return Measured(load, (_processor_seconds(server.pid) - before) / load.total * 1e3)
 
 
@@ -113,87 +141,87 @@ def _processor_seconds(pid: int) -> float:
 
 
 def _figure(
-    results: Results, clients: int, workers: int, text: str, name: str, unit: str, read: Callable[[Measured], float]
+    results: Results,
+    clients: int,
+    peer: str,
+    text: str,
+    name: str = _FIGURES[0][0],
+    unit: str = _FIGURES[0][1],
+    read: Callable[[Measured], float] = _FIGURES[0][2],
 ) -> Figure:
-    peer = _peer_name(workers)
-    own = [read(found) for found in results["gateway", clients]]
-    theirs = [read(found) for found in results[peer, clients]]
-    return summarise("serving", f"{text}: {name}", own, unit=unit, peer=peer, peer_values=theirs, note=_NOTE)
+    own, theirs = ([read(found) for found in results[server, clients]] for server in (GATEWAY, peer))
+    return _paired(f"{text}: {name}", unit, own, peer, theirs)
 
 
-def _peer_name(workers: int) -> str:
-    return "mlflow models serve" if workers == 1 else f"mlflow models serve --workers {workers}"
-
-
-def _bodies(server: str, questions: list[str]) -> list[str]:
-    if server == "gateway":
-        return [json.dumps({"question": text, "unit_id": f"unit-{n}"}) for n, text in enumerate(questions)]
-    return [json.dumps({"inputs": {"question": [text]}}) for text in questions]
+def _paired(text: str, unit: str, own: list[float], peer: str, theirs: list[float]) -> Figure:
+    return summarise("serving", text, own, unit=unit, peer=peer, peer_values=theirs, paired=True, note=_NOTE)
 
 
 @contextmanager
-def _gateway(prepared: Prepared) -> Iterator[Server]:
-    port = _free_port()
-    command = [sys.executable, "-m", "include.serving", "--port", str(port)]
-    ready = f"http://127.0.0.1:{port}/v2/models/{FAMILY}/versions/{prepared.model}/ready"
-    with _server(command, prepared, ready) as pid:
-        yield Server(port, "/v1/ask", pid)
-
-
-@contextmanager
-def _mlflow(prepared: Prepared, model: Path, workers: int) -> Iterator[Server]:
-    port = _free_port()
-    command = [
-        "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port),
-        "--workers", str(workers),
-    ]  # fmt: skip
-    with _server(command, prepared, f"http://127.0.0.1:{port}/ping") as pid:
-        yield Server(port, "/invocations", pid)
-
-
-def _mlflow_model(prepared: Prepared) -> Path:
-    import mlflow
-
-    target = prepared.settings.home / "mlflow-model"
-    shutil.rmtree(target, ignore_errors=True)
-    code = Path(__file__).with_name("mlflow_model.py")
-    artifacts = {"package": str(prepared.folder)}
-    mlflow.pyfunc.save_model(str(target), python_model=str(code), artifacts=artifacts, pip_requirements=[])
-    return target
-
-
-@contextmanager
-def _server(command: list[str], prepared: Prepared, ready: str) -> Iterator[int]:
-    """A server in a process group of its own, which ends with the block; its process id."""
-    log = prepared.settings.home / f"{Path(command[0]).name}.log"
-    env = environment(prepared.settings)
+def _running(recipe: Recipe, prepared: Prepared) -> Iterator[Server]:
+    """A server in a process group of its own, which ends with the block."""
+    log = prepared.settings.home / f"{recipe.name.replace(' ', '-')}.log"
+    env = {**environment(prepared.settings), **recipe.environ, FOLDER_VARIABLE: str(prepared.folder)}
+    port = free_port()
     with log.open("w") as output:
+        started = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=PROJECT_ROOT, env=env, stdout=output, stderr=output, start_new_session=True
+            recipe.command(port), cwd=PROJECT_ROOT, env=env, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            _wait_until(ready, process, log)
-            yield process.pid
+            _wait_until(lambda: _answers(port, recipe, prepared.questions[0]), process, _START_SECONDS)
+            taken = time.perf_counter() - started
+            if recipe.name == GATEWAY:  # the other workers follow the first one
+                _wait_until(lambda: _all_live(port), process, _ALL_WORKERS_SECONDS)
+            yield Server(recipe, port, process.pid, taken)
+        except TimeoutError:
+            raise SystemExit(f"{recipe.name} did not start; its log ends with:\n{log.read_text()[-2000:]}") from None
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+            _end(process)
 
 
-def _wait_until(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, how)
+            process.wait(timeout=20)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _answers(port: int, recipe: Recipe, question: str) -> bool:
+    urllib.request.urlopen(f"http://127.0.0.1:{port}{recipe.ready}", timeout=5).close()
+    headers = {"content-type": "application/json"}
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}{recipe.path}", recipe.body(question, 0).encode(), headers, method="POST"
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        return bool(answer.status == 200)
+
+
+def _all_live(port: int) -> bool:
+    import json
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/workers", timeout=5) as answer:
+        shown = json.load(answer)
+    return bool(shown["live"] == shown["configured"])
+
+
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Raises `TimeoutError` when the time is over or the process has ended."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
-                    return
+            if condition():
+                return
         except OSError:  # not listening yet, or not ready yet
             pass
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"the server did not start; its log ends with:\n{log.read_text()[-2000:]}")
-        time.sleep(0.2)
+            raise TimeoutError
+        time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
