@@ -6,6 +6,7 @@ the ledger takes an event once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -34,7 +35,7 @@ from include.settings import Settings
 from include.spec.models import FamilySpec
 from include.steps.fingerprint import code_version, fingerprint
 from include.store.database import open_database
-from include.store.objects import open_store
+from include.store.objects import ObjectStore, open_store
 
 _Record = Mapping[str, Any]
 
@@ -163,8 +164,12 @@ def register_candidate(
         releasable=not backfill,
         dataset_version=str(dataset["dataset_version"]),
         code_version=code_version(),
-        record={**_record(spec, run, actor, dataset, sweep, fit, evaluation, decision, backfill), "cost": cost}
-        | ({"accepted": dict(accepted)} if accepted else {}),
+        record={
+            **_record(spec, run, actor, dataset, sweep, fit, evaluation, decision, backfill),
+            "dataset": _dataset_facts(store, dataset),
+            "cost": cost,
+            **({"accepted": dict(accepted)} if accepted else {}),
+        },
         choose=lambda known: _choose(spec, evaluation, known),
         description=_description(spec, dataset, evaluation),
         tags={"run": run, "created_by": actor, "backfill": str(backfill).lower(), "cost": price_text(cost)},
@@ -205,6 +210,7 @@ def archive_candidate(
         "why": list(decision["why"]),
         "decision": decision["decision_id"],
         "report_key": evaluation["report_key"],
+        **{name: evaluation.get(name) for name in ("report_digest", "card_key", "card_digest")},
         **(material or {}),
     }
     ledger = Ledger(open_database(settings.database_url))
@@ -214,9 +220,15 @@ def archive_candidate(
 
 def _choose(spec: FamilySpec, evaluation: _Record, known: Sequence[ModelVersion]) -> tuple[str, dict[str, Any]]:
     candidates = [version for version in known if not version.is_baseline]
-    previous = candidates[-1].record["signature"] if candidates else None
-    against = evaluation["comparisons"].get(CHAMPION_REFERENCE, {})
-    change, why = classify(evaluation["signature"], previous, spec.evaluation.gates, against)
+    before: _Record = candidates[-1].record if candidates else {}
+    change, why = classify(
+        evaluation["signature"],
+        before.get("signature"),
+        spec.evaluation.gates,
+        evaluation["comparisons"].get(CHAMPION_REFERENCE, {}),
+        meaning=spec.meaning,
+        meant=before.get("meaning"),
+    )
     version = next_version([version.version for version in known], change)
     if not candidates:
         return version, {"change": "first", "change_why": "the first candidate"}
@@ -247,7 +259,6 @@ def _record(
         "adjusted": fit.get("adjusted") or {},
         "work_lost": fit.get("work_lost"),
         "sweep": {**{key: sweep.get(key) for key in ("study", "value", "confirmed")}, "metric": spec.sweep.metric},
-        "dataset": {"version": dataset["dataset_version"], "digest": dataset["dataset_digest"]},
         "validation_metrics": fit.get("metrics"),
         "mlflow_run": fit.get("mlflow_run"),
         "metrics": evaluation["summary"],
@@ -256,6 +267,7 @@ def _record(
         "baselines": evaluation["baselines"],
         "selective": evaluation.get("selective", []),
         "signature": evaluation["signature"],
+        "meaning": dict(spec.meaning),
         "bytes": evaluation["package_bytes"],
         "report_key": evaluation["report_key"],
         "report_digest": evaluation.get("report_digest"),
@@ -265,6 +277,15 @@ def _record(
         "answers_key": evaluation["answers_key"],
         "decision": decision["decision_id"],
     }
+
+
+def _dataset_facts(store: ObjectStore, dataset: _Record) -> dict[str, Any]:
+    """The dataset version, its digest, and its manifest with the sha256 (hex) that it has now: it never changes."""
+    facts = {"version": dataset["dataset_version"], "digest": dataset["dataset_digest"]}
+    key = dataset.get("manifest_key")
+    if not key:
+        return facts
+    return {**facts, "manifest_key": key, "manifest_digest": hashlib.sha256(store.get(str(key))).hexdigest()}
 
 
 def _must_be_about(settings: Settings, decision: _Record, fit: _Record, enough: Verdict) -> None:

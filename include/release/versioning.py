@@ -1,6 +1,6 @@
 """Semantic versions of models, computed. Pure.
 
-* major: what goes in or comes out changed, so clients must change (`signature`);
+* major: what goes in or comes out changed, or what an output means, so clients must change;
 * minor: the same questions, better answers: a gated quality metric is better than the champion's with confidence;
 * patch: a refresh, trained again and not known to be better.
 
@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from include.errors import WindtunnelError
+from include.errors import WindtunnelError, clip
 from include.spec.judging import GateSpec, Operator
 
+_SAID = 400
 _UPWARDS = frozenset({Operator.GT, Operator.GTE})
 _DOWNWARDS = frozenset({Operator.LT, Operator.LTE})
 
@@ -81,6 +82,9 @@ def classify(
     previous: Mapping[str, Any] | None,
     gates: Sequence[GateSpec],
     against_champion: Mapping[str, Mapping[str, float]],
+    *,
+    meaning: Mapping[str, str] | None = None,
+    meant: Mapping[str, str] | None = None,
 ) -> tuple[Change, str]:
     """What the candidate changes, and why in one sentence.
 
@@ -89,9 +93,15 @@ def classify(
         previous: Those of the newest version before it; None for the first.
         gates: The spec's gates: they say which metrics count, and which way is better.
         against_champion: Metric -> paired difference record (`low`, `high`) against the champion; empty without one.
+        meaning: Output -> what it says, by the spec now.
+        meant: The same for the newest version before. An output that only one of them explains counts as unchanged.
     """
     if previous is not None and signature != previous:
-        return Change.MAJOR, "inputs or outputs changed"
+        return Change.MAJOR, f"clients must change: {_differences(previous, signature)}"
+    before, now = meant or {}, meaning or {}
+    if changed := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
+        said = "; ".join(f"{name} was {before[name]!r}, is {now[name]!r}" for name in changed)
+        return Change.MAJOR, clip(f"what an output means changed: {said}", _SAID)
     for gate in gates:
         found = against_champion.get(gate.metric)
         if found is None:
@@ -101,3 +111,18 @@ def classify(
         if gate.operator in _DOWNWARDS and found["high"] < 0.0:
             return Change.MINOR, f"{gate.metric} is lower than the champion's by at least {-found['high']:.4g}"
     return Change.PATCH, "a refresh: not known to be better than the champion on any gated metric"
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two signatures, such as `outputs: score FP32 -> FP64, more is new`."""
+    parts = []
+    for side in sorted({*before, *now}):
+        was, is_ = before.get(side) or {}, now.get(side) or {}
+        changes = [
+            f"{name} {was[name]} -> {is_[name]}" for name in sorted(was.keys() & is_.keys()) if was[name] != is_[name]
+        ]
+        changes += [f"{name} is new" for name in sorted(is_.keys() - was.keys())]
+        changes += [f"{name} is gone" for name in sorted(was.keys() - is_.keys())]
+        if changes:
+            parts.append(f"{side}: {', '.join(changes)}")
+    return clip("; ".join(parts), _SAID)

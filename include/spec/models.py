@@ -148,11 +148,16 @@ class FamilySpec(BaseFamilySpec):
 
     `model` and `hyperparameters` belong to the family's own code: `code` names its class, and the loader checks both
     against the `ModelConfig` and `Hyperparameters` classes of the family's `config` module.
+
+    Attributes:
+        meaning: What the model's outputs say, by their names. Changed words mean another output to every client: the
+            next candidate gets a new major version.
     """
 
     schedule: ScheduleSpec = ScheduleSpec()
     model: dict[str, Any] = {}
     hyperparameters: dict[str, Any] = {}
+    meaning: dict[str, str] = {}
     trainer: TrainerSpec = TrainerSpec()
     sweep: SweepSpec
     evaluation: EvaluationSpec

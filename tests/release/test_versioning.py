@@ -70,6 +70,27 @@ class TestChange:
     def test_other_inputs_or_outputs_are_major(self, previous: dict) -> None:
         assert classify(SIGNATURE, previous, GATES, {"recall": {"low": 0.1, "high": 0.2}})[0] is Change.MAJOR
 
+    def test_a_major_change_names_what_differs(self) -> None:
+        previous = {"inputs": SIGNATURE["inputs"], "outputs": {"score": "FP64", "old": "INT32"}}
+        _, why = classify(SIGNATURE, previous, GATES, {})
+        assert why == "clients must change: outputs: score FP64 -> FP32, old is gone"
+
+    @pytest.mark.parametrize(
+        ("meant", "meaning", "change"),
+        [
+            ({"score": "cosine"}, {"score": "probability"}, Change.MAJOR),
+            ({"score": "cosine"}, {"score": "cosine"}, Change.MINOR),
+            ({}, {"score": "explained for the first time"}, Change.MINOR),
+            (None, {"score": "of a version before meanings were kept"}, Change.MINOR),
+            ({"score": "no longer explained"}, {}, Change.MINOR),
+        ],
+    )
+    def test_an_output_that_says_something_else_is_major(self, meant: dict, meaning: dict, change: Change) -> None:
+        better = {"recall": {"low": 0.1, "high": 0.2}}
+        found, why = classify(SIGNATURE, SIGNATURE, GATES, better, meaning=meaning, meant=meant)
+        assert found is change
+        assert ("was 'cosine', is 'probability'" in why) == (change is Change.MAJOR)
+
     @pytest.mark.parametrize(
         "against", [{"recall": {"low": 0.001, "high": 0.2}}, {"latency": {"low": -9.0, "high": -1.0}}]
     )
