@@ -133,6 +133,8 @@ def _proof(found: _Record, out: Output) -> None:
         passed = sum(gate["verdict"] == "PASS" for gate in judged)
         replay = f"   {gates['decision']['replay']}" if gates["decision"] else ""
         _fact(out, "gates", f"{gates['verdict']}, {passed} of {words.plural(len(judged), 'gate')} passed{replay}")
+        if person := gates["accepted"]:
+            _fact(out, "accepted", f"by {person['actor']}: {clip(person['reason'], 150)}")
         open_ = [gate for gate in judged if gate["verdict"] != "PASS"]
         for gate in open_[:_SHOWN_GATES]:
             out.line(f"    {clip(gate['why'], 200)}", style="red" if gate["blocks"] else "yellow")

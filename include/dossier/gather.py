@@ -145,8 +145,11 @@ def _later(history: History, subject: Subject) -> list[_Record]:
 
 
 def _concerns(entry: Entry, version: str | None, digest: str) -> bool:
-    if version is None:
-        return entry.record.get("digest") == digest
+    if version is None or entry.model_version is None:  # before it had a number: archived, accepted
+        if entry.record.get("digest") == digest:
+            return True
+        if version is None:
+            return False
     design: Mapping[str, Any] = entry.record.get("design") or {}
     named = {entry.model_version, entry.record.get("to"), design.get("control"), *(design.get("challengers") or [])}
     return version in named

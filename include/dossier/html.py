@@ -153,7 +153,7 @@ def bar(parts: Sequence[tuple[str, float, str]], label: str) -> Html:
 
 def verdict(value: str | None) -> Html:
     """A verdict in its colour; the word says the same."""
-    classes = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "warn", "REJECTED": "bad"}
+    classes = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "warn", "REJECTED": "bad", "ACCEPTED": "warn"}
     return element("span", value or "not judged", class_=classes.get(value or "", "muted"))
 
 

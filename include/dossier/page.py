@@ -247,6 +247,9 @@ def _gates(found: _Record) -> Html:
         for gate in gates["gates"]
     ]
     columns = ["gate", "verdict", "asked for", "measured", "", "n", "margin", "n that would decide"]
+    person = gates["accepted"]
+    when = f" ({words.moment(person['at'])} UTC)" if person and person.get("at") else ""
+    accepted = f"by {person['actor']}{when}: {person['reason']}" if person else None
     attempt = f"{gates['attempt']} of {gates['max_attempts']}" if gates.get("attempt") else None
     return section(
         "gates",
@@ -254,6 +257,7 @@ def _gates(found: _Record) -> Html:
         facts(
             [
                 ("verdict", verdict(gates["verdict"])),
+                ("accepted", accepted),
                 ("attempt", attempt),
                 ("compared with", gates.get("champion")),
                 ("confidence", words.percent(gates.get("confidence")) if gates.get("confidence") else None),

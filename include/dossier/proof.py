@@ -43,22 +43,25 @@ def gates_of(engine: Engine, subject: Subject) -> _Record | None:
     """The gates' decision; None for a baseline, which no gate was asked about.
 
     Returns:
-        `decision` (see `decision_facts`), `verdict`, `attempt`, `max_attempts`, `confidence`, `champion` (version that
-        it was compared with, or None), `why`, `n_needed`, `next`, `gates` (records of `GateResult`, with `operator`,
-        `threshold`, `reference` and `margin` as they were asked).
+        `decision` (see `decision_facts`), `verdict`, `accepted` ({actor, reason, at} of who took it in spite of open
+        gates, or None), `attempt`, `max_attempts`, `confidence`, `champion` (version that it was compared with, or
+        None), `why`, `n_needed`, `next`, `gates` (records of `GateResult`, with `operator`, `threshold`, `reference`
+        and `margin` as they were asked).
     """
     decision_id = subject.record.get("decision")
     if not decision_id:
         return None
     decision = decision_of(engine, decision_id)
-    facts = decision_facts(decision, decision_id)
+    facts, accepted = decision_facts(decision, decision_id), subject.record.get("accepted")
     if decision is None:
-        return {"decision": facts, "verdict": subject.version.verdict if subject.version else None, "gates": []}
+        verdict = subject.version.verdict if subject.version else None
+        return {"decision": facts, "verdict": verdict, "accepted": accepted, "gates": []}
     asked = {gate.get("name"): gate for gate in decision.input.get("gates") or []}
     output = decision.output
     return {
         "decision": facts,
         "verdict": output.get("verdict"),
+        "accepted": accepted,
         "attempt": decision.input.get("attempt"),
         "max_attempts": decision.input.get("max_attempts"),
         "confidence": decision.input.get("confidence"),

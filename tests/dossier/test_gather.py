@@ -7,6 +7,7 @@ import json
 import pytest
 from sqlalchemy import text
 
+from include.dossier.page import render
 from include.dossier.subject import read_history
 from include.errors import UserError
 from include.release.decisions import replay
@@ -17,6 +18,7 @@ from include.store.database import open_database
 from tests.dossier.conftest import NOW, leave_run, read, refused, say, stopped
 from tests.fakes.tiny_family import FAMILY
 from tests.release.conftest import START, Tunnel, interfere
+from tests.release.test_acceptance import accepted, archived
 
 
 class TestStanding:
@@ -169,6 +171,16 @@ class TestProof:
         assert (floor["name"], floor["threshold"], floor["value"], floor["n"]) == ("floor", 0.5, 0.9, 100)
         assert gates["gates"][1]["reference"] == "guess"
         assert gates["decision"]["intact"] and not gates["decision"]["code_changed"]
+
+    def test_what_a_person_accepted_names_the_person(self, tunnel: Tunnel) -> None:
+        wide = {"hit_at_1": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20, "sd": 0.3}}
+        decision = archived(tunnel, summary=wide)
+        done = accepted(tunnel, decision)
+        found = read(tunnel, done["model_version"])
+        assert found["gates"]["verdict"] == "INCONCLUSIVE" and found["version"]["verdict"] == "ACCEPTED"
+        assert (found["gates"]["accepted"]["actor"], found["gates"]["accepted"]["reason"]) == ("Jo", "enough for us")
+        assert [event["event"] for event in found["later"]] == ["archived", "accepted"]
+        assert "by Jo" in render(found) and "enough for us" in render(found)
 
     def test_a_decision_that_was_altered_is_told(self, tunnel: Tunnel) -> None:
         version = tunnel.register()["model_version"]
