@@ -18,6 +18,7 @@ from include.cli.experiment_arguments import add_experiment
 from include.cli.output import Output
 from include.cli.proof import add_proof
 from include.cli.rollout import add_rollout
+from include.cli.target import add_target
 from include.errors import FINAL_KINDS, WindtunnelError
 
 EXIT_OK, EXIT_FAILED, EXIT_USER, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -99,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_rollout(commands, common, family)
     add_cases(commands, common, family)
     add_proof(add)
+    add_target(commands, common)
     return parser
 
 

@@ -35,7 +35,7 @@ from include.serving.models import LoadedTable, Model, ModelLoader
 from include.serving.peers import Peers
 from include.serving.prediction_log import PredictionLog
 from include.serving.predictions import PREDICTION
-from include.serving.route_source import LedgerRoutes, RouteSource
+from include.serving.route_source import RouteSource, open_routes
 from include.serving.seat import AloneSeat, Seat
 from include.serving.shadow import Copy, ShadowLane, ShadowOutcome
 from include.serving.spool import Spool
@@ -153,7 +153,7 @@ class Gateway:
         loader = ModelLoader(store, settings.home / "cache" / "packages", config)
         spool = Spool(settings.home / "spool", config.spool_bytes)
         return cls(
-            config, store, LedgerRoutes(settings.database_url), loader, spool, shared, Tracing.from_env(os.environ)
+            config, store, open_routes(settings.database_url), loader, spool, shared, Tracing.from_env(os.environ)
         )
 
     async def start(self) -> None:

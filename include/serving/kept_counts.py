@@ -112,20 +112,7 @@ class KeptCounts:
         at, found = self._others.get((family, generation), (None, {}))
         if at is not None and self._clock() - at < self._seconds:
             return found
-        found = {}
-        folder = _folder(family, generation)
-        for key in self._store.keys(folder):
-            try:
-                record = json.loads(self._store.get(key))
-                found[key[len(folder) : -len(".json")]] = GenerationCounts.from_record(record)
-            except ObjectNotFound:  # removed since it was listed
-                continue
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-                raise CountsError(
-                    f"these are no counts of a gateway: {type(error).__name__}: {error}",
-                    where=self._store.uri(key),
-                    hint="remove the object: its counts are lost, and the stage is judged on the others",
-                ) from error
+        found = read_counts(self._store, family, generation)
         if len(self._others) >= _REMEMBERED:
             self._others.clear()
         self._others[family, generation] = (self._clock(), found)
@@ -148,6 +135,29 @@ class KeptCounts:
 
 class CountsError(WindtunnelError):
     """An object under `counts/` does not hold counts."""
+
+
+def read_counts(store: ObjectStore, family: str, generation: int) -> dict[str, GenerationCounts]:
+    """What the processes of all gateways wrote of a generation, by name.
+
+    Raises:
+        StoreError: The store cannot be read.
+        CountsError: An object holds no counts.
+    """
+    found, folder = {}, _folder(family, generation)
+    for key in store.keys(folder):
+        try:
+            record = json.loads(store.get(key))
+            found[key[len(folder) : -len(".json")]] = GenerationCounts.from_record(record)
+        except ObjectNotFound:  # removed since it was listed
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise CountsError(
+                f"these are no counts of a gateway: {type(error).__name__}: {error}",
+                where=store.uri(key),
+                hint="remove the object: its counts are lost, and the stage is judged on the others",
+            ) from error
+    return found
 
 
 def _folder(family: str, generation: int) -> str:

@@ -28,6 +28,7 @@ class TargetKind(str, Enum):
 
     LOCAL = "local"  # a gateway process of this machine, or one that somebody else keeps running
     KUBERNETES = "kubernetes"  # a Deployment of gateways, with its autoscaler
+    KSERVE = "kserve"  # an InferenceService per family
 
 
 class ReplicasSpec(SpecModel):
@@ -94,6 +95,7 @@ class ServingSpec(SpecModel):
         allow_tag: A tag will do, such as for an image that was loaded into a laptop's cluster.
         secret: In the namespace; its keys are the gateway's environment: URLs, passwords, the API key. Referred to,
             never read.
+        workers: Processes of one gateway; each has the models in its memory.
         cpu, memory: Of one gateway; memory is request and limit, of cores there is no limit.
         scratch: Room for models that were fetched and predictions that are not written yet.
         deadline_seconds: How long a roll-out may take before it counts as failed.
@@ -112,6 +114,7 @@ class ServingSpec(SpecModel):
     secret: _ObjectName = "windtunnel-env"
     port: _Port = 8900
     replicas: ReplicasSpec = ReplicasSpec()
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     cpu: Quantity = "1"
     memory: Quantity = "2Gi"
     scratch: Quantity = "10Gi"

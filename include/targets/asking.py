@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from include.errors import clip
@@ -73,11 +73,15 @@ def stats(addresses: Sequence[str], family: str, generation: int) -> dict[str, A
     raise last
 
 
+class NoAnswer(GatewayError):
+    """The gateway does not answer, or with an error."""
+
+
 def ask(url: str, path: str, query: dict[str, str] | None = None, seconds: float = _ASK_SECONDS) -> dict[str, Any]:
     """The JSON under `path` of one gateway.
 
     Raises:
-        GatewayError: It does not answer, or with an error.
+        NoAnswer: It does not answer, or with an error.
     """
     import httpx
 
@@ -89,9 +93,9 @@ def ask(url: str, path: str, query: dict[str, str] | None = None, seconds: float
         return cast("dict[str, Any]", answer.json())
     except httpx.HTTPStatusError as error:
         said = clip(error.response.text, 200)
-        raise GatewayError(f"the gateway answered {error.response.status_code}: {said}", where=url + path) from error
+        raise NoAnswer(f"the gateway answered {error.response.status_code}: {said}", where=url + path) from error
     except (httpx.HTTPError, ValueError) as error:
-        raise GatewayError(
+        raise NoAnswer(
             f"the gateway cannot be asked: {type(error).__name__}: {error}",
             where=url,
             hint="check that it runs; `windtunnel target status` tells",
@@ -108,14 +112,7 @@ def _not_yet(url: str, family: str, generation: int, table: RoutingTable | None)
         shown = ask(url, "/v1/routes").get(family) or {}
     except GatewayError as error:
         return error.message
-    failed = shown.get("failed")
-    if failed and failed["generation"] == generation:
-        raise GatewayError(
-            f"the gateway cannot load generation {generation} of {family}: {failed['error']}",
-            where=url,
-            hint="the table before goes on serving; look at the package that it names",
-            generation=generation,
-        )
+    refuse_failed(url, family, shown, generation)
     serving = shown.get("generation")
     if serving is None:
         return f"it serves no {family} yet"
@@ -126,16 +123,22 @@ def _not_yet(url: str, family: str, generation: int, table: RoutingTable | None)
     return ""
 
 
-def _check_table(url: str, family: str, generation: int, shown: dict[str, Any], table: RoutingTable) -> None:
-    """A gateway that had to leave out a challenger says so in `degraded`; its champion must still be ours.
+def refuse_failed(url: str, family: str, shown: Mapping[str, Any], generation: int | None = None) -> None:
+    """Raises `GatewayError` where the gateway said that it cannot load this generation (None: whichever)."""
+    failed = shown.get("failed")
+    if failed and generation in (None, failed["generation"]):
+        raise GatewayError(
+            f"the gateway cannot load generation {failed['generation']} of {family}: {failed['error']}",
+            where=url,
+            hint="the table before goes on serving; look at the package that it names",
+            generation=failed["generation"],
+        )
 
-    One that serves a single version by itself (`only`) shows what it makes of the table: that version alone.
-    """
+
+def _check_table(url: str, family: str, generation: int, shown: dict[str, Any], table: RoutingTable) -> None:
+    """A gateway that had to leave out a challenger says so in `degraded`; its champion must still be ours."""
     served = RoutingTable.model_validate(shown["table"])
-    if only := shown.get("only"):
-        same = served.champion.digest == only and any(variant.digest == only for variant in table.variants)
-    else:
-        same = served.champion == table.champion if shown.get("degraded") else served == table
+    same = served.champion == table.champion if shown.get("degraded") else served == table
     if not same:
         raise GatewayError(
             f"the gateway serves another routing table of {family} as generation {generation}",

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from include.errors import UserError
-from include.failures.log_lines import last_line
 from include.pods.contract import PodPhase, PodSpec
 from include.pods.local import LocalPodRunner
 from include.release.routing import RoutingTable
@@ -32,6 +31,7 @@ from include.targets.contract import (
     TargetStatus,
 )
 from include.targets.routes import complaints, generations, models
+from include.targets.trouble import telling
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 45.0  # requests in flight have 30 s
@@ -169,4 +169,4 @@ class LocalTarget:
         return None
 
     def _last_words(self) -> str:
-        return last_line(self._pods.tail(_NAME)) or "it said nothing"
+        return telling(self._pods.tail(_NAME)) or "it said nothing"

@@ -7,11 +7,13 @@ once and left out later would fall back to 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from include.pods.manifest import PART_OF, over
+from include.spec.quantities import cores
 from include.spec.serving import ServingSpec
 from include.steps.fingerprint import fingerprint
 from include.targets.alerts import monitor, rules
@@ -25,6 +27,7 @@ NAME, TARGET, REVISION = "app.kubernetes.io/name", "windtunnel/target", "windtun
 HELD = "windtunnel/replicas"
 _USER = 10001  # of the images in docker/
 _HOME = "/var/lib/windtunnel"
+_DRAIN_SECONDS = 5
 _DNS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 #: Newest first. The older ones are of clusters before 1.21 and 1.23; the fields used here are the same in both.
 _AUTOSCALING = ("autoscaling/v2", "autoscaling/v2beta2")
@@ -139,14 +142,22 @@ def pod(spec: ServingSpec, container: str = CONTAINER, extra: Mapping[str, str] 
 
 
 def _pod_spec(spec: ServingSpec, container: str, extra: Mapping[str, str]) -> Manifest:
-    # endpoints forget a pod some seconds after it was told to go: until then it is not ready, and still answers
-    env = {"HOME": _HOME, "USER": "windtunnel", "WINDTUNNEL_HOME": _HOME, "WINDTUNNEL_GATEWAY_DRAIN_SECONDS": "5"}
-    env |= {"PYTHONUNBUFFERED": "1", **extra}
+    env = {
+        "HOME": _HOME,
+        "USER": "windtunnel",
+        "WINDTUNNEL_HOME": _HOME,
+        "PYTHONUNBUFFERED": "1",
+        # endpoints forget a pod some seconds after it was told to go: until then it still takes requests
+        "WINDTUNNEL_GATEWAY_DRAIN_SECONDS": str(_DRAIN_SECONDS),
+        **extra,
+    }
+    threads = max(1, math.ceil(cores(spec.cpu) / spec.workers))
+    counts = ["--workers", str(spec.workers), "--threads", str(threads)]  # not by the node's cores
     return {
         "serviceAccountName": spec.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 45,  # 5 s until endpoints forget it, requests in flight have 30 s
+        "terminationGracePeriodSeconds": _DRAIN_SECONDS + 40,  # requests in flight have 30 s
         "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets],
         "securityContext": {
             "runAsNonRoot": True,
@@ -169,7 +180,7 @@ def _pod_spec(spec: ServingSpec, container: str, extra: Mapping[str, str]) -> Ma
                 "image": spec.image,
                 "imagePullPolicy": spec.image_pull_policy,
                 "command": ["python", "-m", "include.serving"],
-                "args": ["--host", "0.0.0.0", "--port", str(spec.port)],
+                "args": ["--host", "0.0.0.0", "--port", str(spec.port), *counts],
                 "envFrom": [{"secretRef": {"name": spec.secret}}],
                 "env": [{"name": name, "value": value} for name, value in env.items()],
                 "ports": [{"name": "http", "containerPort": spec.port, "protocol": "TCP"}],

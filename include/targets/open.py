@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from include.settings import Settings
 from include.spec.serving import TargetKind, read_serving
 from include.targets.contract import ServingTarget
 
 
-def open_target(settings: Settings) -> ServingTarget:
+def open_target(settings: Settings, progress: Callable[[str], None] = lambda _: None) -> ServingTarget:
     """The target of `settings`.
+
+    Args:
+        progress: Is told what is waited for, where that takes long.
 
     Raises:
         SpecError: The serving spec cannot be used.
@@ -22,9 +27,13 @@ def open_target(settings: Settings) -> ServingTarget:
     from include.targets.api import KubernetesApi
 
     api = KubernetesApi.connect(spec.namespace, spec.context)
+    if spec.target is TargetKind.KSERVE:
+        from include.targets.kserve import KServeTarget
+
+        return KServeTarget(settings, spec, api, progress)
     from include.targets.kubernetes import KubernetesTarget
 
-    return KubernetesTarget(settings, spec, api)
+    return KubernetesTarget(settings, spec, api, progress)
 
 
 def managed(settings: Settings) -> bool:

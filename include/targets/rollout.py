@@ -63,10 +63,11 @@ class Rollout:
 
     def trouble(self, pod: Record) -> Trouble | None:
         """Why this pod is not ready, with the line of its log that tells."""
-        log: list[str] = []
+        name, state, log = pod["metadata"]["name"], _state(pod) or {}, list[str]()
         if trouble.crashed(pod, manifest.CONTAINER):
-            ended = (_state(pod) or {}).get("terminated") is not None
-            log = self._api.tail(pod["metadata"]["name"], manifest.CONTAINER, previous=not ended)
+            log = self._api.tail(name, manifest.CONTAINER, previous="terminated" not in state)
+        elif "running" in state and not trouble.begun(pod, manifest.CONTAINER):
+            log = self._api.tail(name, manifest.CONTAINER, previous=False)
         return trouble.of_pod(pod, manifest.CONTAINER, log)
 
 

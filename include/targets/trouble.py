@@ -5,6 +5,7 @@ Some of it mends itself, sooner or later (a node is added, a registry comes back
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ _HINTS = {
 _CRASH_HINT = "mend what the line says and deploy again; `kubectl logs --previous` shows the rest"
 _QUOTA_HINT = "raise the namespace's quota, or ask for fewer or smaller gateways in the serving spec"
 _CRASHES = 2
+_EXCEPTION = re.compile(r"([a-zA-Z_]\w*\.)*[A-Z]\w*(Error|Exception)\b.*: ")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def of_pod(pod: Record, container: str, log: Sequence[str] = ()) -> Trouble | No
     """Why this pod is not ready; None where nothing is told yet.
 
     Args:
-        log: The last lines of the container that ended, where it crashed.
+        log: The last lines of the container that ended, where one crashed, else of the one that runs.
     """
     found = pod_status.container(pod, container)
     if found is not None and found.ending is not Ending.OUT_OF_MEMORY:
@@ -72,7 +74,19 @@ def of_pod(pod: Record, container: str, log: Sequence[str] = ()) -> Trouble | No
     if gone is not None:
         kind = "unschedulable" if gone.ending is Ending.UNSCHEDULABLE else gone.ending.value
         return Trouble(kind, gone.line, _HINTS.get(gone.ending, ""))
+    if log and _EXCEPTION.match(line := telling(log)):  # its processes end and are started again inside of it
+        return Trouble("does not start", line, _CRASH_HINT)
     return None
+
+
+def telling(log: Sequence[str]) -> str:
+    """The line that matters: of a known cause, of an exception, or the last."""
+    if found := cause(log):
+        return found[1]
+    said = [line.strip() for line in log if line.strip()]
+    if len(said) > 1 and said[-1].startswith("what to do: "):  # an error of ours, in two lines
+        return f"{said[-2]} ({said[-1]})"
+    return next((line for line in reversed(said) if _EXCEPTION.match(line)), last_line(said))
 
 
 def restarts(pod: Record, container: str) -> int:
@@ -107,8 +121,7 @@ def _crash(pod: Record, container: str, log: Sequence[str]) -> Trouble | None:
     if not last or entry.get("ready"):
         return None
     reason, code = str(last.get("reason") or "Error"), last.get("exitCode")
-    found = cause(log)
-    line = found[1] if found else last_line(log)
+    line = telling(log)
     told = f"{reason}, exit code {code}" + (f": {line}" if line else "")
     memory = reason == "OOMKilled"
     hint = _HINTS[Ending.OUT_OF_MEMORY] if memory else _CRASH_HINT

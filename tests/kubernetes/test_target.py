@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from include.errors import UserError
 from include.settings import Settings
 from include.spec.serving import ServingSpec, read_serving
 from include.targets.api import KubernetesApi
+from include.targets.contract import TargetError, TargetPhase
 from include.targets.kubernetes import KubernetesTarget
 from tests.kubernetes.cluster import IMAGE, Site
 from tests.serving.conftest import make_world
-from tests.targets.conformance import Bench, TargetConformance
+from tests.targets.conformance import Bench, TargetConformance, under_load
 
 KEY = "a-key-of-the-tests-own"
 NAME = "windtunnel-gateway"
@@ -91,3 +93,126 @@ def bench(site: Site, environ: dict[str, str], tmp_path_factory: pytest.TempPath
 
 class TestKubernetesTarget(TargetConformance):
     """See `TargetConformance`."""
+
+
+class TestWhatGoesWrong:
+    """A deploy that fails says why, and what served before serves on."""
+
+    @pytest.fixture
+    def serving(self, bench: Bench) -> dict[str, Any]:
+        """The bench's target serves; a spec that may be changed."""
+        bench.target.deploy()
+        bench.route(bench.world.model("1.0.0", latency_ms=1))
+        bench.wait_for(bench.ready(2))
+        return yaml.safe_load(Path(bench.environ["WINDTUNNEL_SERVING_SPEC"]).read_text())
+
+    def failing(self, bench: Bench, spec: dict[str, Any], **changes: Any) -> TargetError:
+        """The error of deploying the changed spec, under load; afterwards all is as it was."""
+        caught: list[TargetError] = []
+
+        def work() -> None:
+            with pytest.raises(TargetError) as told:
+                target_of(ServingSpec.model_validate({**spec, **changes})).deploy()
+            caught.append(told.value)
+            status = bench.target.status()
+            assert status.ready == 2 and status.phase is TargetPhase.DEGRADED, status
+            assert any(replica.why for replica in status.replicas) or status.why
+
+        under_load(bench, work)
+        bench.target.deploy()
+        bench.wait_for(bench.ready(2))
+        return caught[0]
+
+    def test_an_image_that_is_not_there(self, bench: Bench, serving: dict[str, Any]) -> None:
+        error = self.failing(bench, serving, image="localhost/not-there:1")
+        assert error.fields["reason"] == "image" and "ErrImageNeverPull" in error.message
+        assert "registry has this digest" in error.hint
+
+    def test_a_gateway_that_crashes(self, bench: Bench, serving: dict[str, Any]) -> None:
+        spec = {**serving, "pod": {"spec": {**serving["pod"]["spec"]}}}
+        (container,) = spec["pod"]["spec"]["containers"]
+        env = [*container["env"], {"name": "WINDTUNNEL_GATEWAY_API_KEY", "value": "short"}]
+        spec["pod"]["spec"]["containers"] = [{**container, "env": env}]
+        error = self.failing(bench, spec, stuck_seconds=1)
+        assert error.fields["reason"] == "crash loop"
+        assert "exit code 2" in error.message and "at least 16" in error.message, error.message
+
+    def test_more_than_any_node_has(self, bench: Bench, serving: dict[str, Any]) -> None:
+        error = self.failing(bench, serving, memory="900Gi", deadline_seconds=8)
+        assert error.fields["reason"] == "unschedulable" and "nsufficient memory" in error.message
+
+    def test_no_room_in_the_quota(self, site: Site, bench: Bench, serving: dict[str, Any]) -> None:
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
+        site.apply({**quota, "spec": {"hard": {"pods": "2"}}})
+        try:
+            bench.wait_for(lambda: "used" in site.kubectl("get", "quota", "small", "-o", "yaml"))
+            error = self.failing_quota(bench, serving)
+        finally:
+            site.kubectl("delete", "quota", "small")
+        assert error.fields["reason"] == "quota" and "exceeded quota" in error.message
+        bench.target.deploy()
+        bench.wait_for(bench.ready(2))
+
+    def failing_quota(self, bench: Bench, spec: dict[str, Any]) -> TargetError:
+        with pytest.raises(TargetError) as told:
+            target_of(ServingSpec.model_validate({**spec, "memory": "500Mi"})).deploy()
+        assert bench.target.status().ready == 2
+        return told.value
+
+    def test_a_secret_that_is_not_there(self, bench: Bench, serving: dict[str, Any]) -> None:
+        error = self.failing(bench, serving, secret="not-there")
+        assert error.fields["reason"] == "cannot start" and 'secret "not-there" not found' in error.message
+
+
+def test_what_the_api_refuses_is_an_error_of_the_spec(bench: Bench) -> None:
+    spec = yaml.safe_load(Path(bench.environ["WINDTUNNEL_SERVING_SPEC"]).read_text())
+    spec["pod"]["spec"]["restartPolicy"] = "Never"
+    with pytest.raises(UserError, match="restartPolicy"):
+        target_of(ServingSpec.model_validate(spec)).deploy()
+    with pytest.raises(UserError, match="there is no namespace"):
+        target_of(ServingSpec.model_validate({**spec, "namespace": "nobody-made-this"})).deploy()
+
+
+def test_only_our_own_fields_are_taken_back(site: Site, bench: Bench) -> None:
+    bench.target.deploy()
+    site.kubectl("set", "resources", "deployment", NAME, "--requests=cpu=150m", "-c", "gateway")
+    site.kubectl("annotate", "deployment", NAME, "somebody/else=was-here")
+    site.kubectl("label", "service", NAME, "team=ours")
+    done = bench.target.deploy()
+    assert done.changed == (f"Deployment {NAME}",)
+    assert len(done.taken_back) == 1 and "requests" in done.taken_back[0]
+    found = yaml.safe_load(site.kubectl("get", "deployment", NAME, "-o", "yaml"))
+    assert found["metadata"]["annotations"]["somebody/else"] == "was-here"
+    assert found["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "100m"
+    assert bench.target.deploy().changed == ()
+
+
+def test_what_is_somebody_elses_is_left_alone(site: Site, bench: Bench) -> None:
+    spec = yaml.safe_load(Path(bench.environ["WINDTUNNEL_SERVING_SPEC"]).read_text())
+    site.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "theirs"}})
+    with pytest.raises(UserError, match="not Windtunnel's"):
+        target_of(ServingSpec.model_validate({**spec, "name": "theirs"})).deploy()
+
+
+def test_the_autoscaler_takes_over_and_is_taken_away(site: Site, bench: Bench) -> None:
+    """Its object alone: this cluster measures no cores, so it keeps the bounds and nothing more."""
+    spec = yaml.safe_load(Path(bench.environ["WINDTUNNEL_SERVING_SPEC"]).read_text())
+    bench.target.deploy()
+    bench.route(bench.world.model("1.0.0"))
+    scaled = target_of(ServingSpec.model_validate({**spec, "replicas": {"min": 1, "max": 3}}))
+    assert f"HorizontalPodAutoscaler {NAME}" in scaled.deploy().changed
+    status = scaled.status()
+    assert (status.floor, status.ceiling, status.wanted) == (1, 3, 2), "what runs is not taken away"
+    status = scaled.scale(3)
+    assert (status.floor, status.ceiling, status.wanted) == (3, 3, 3)
+    bench.wait_for(lambda: scaled.status().ready == 3)
+    assert scaled.deploy().changed == (), "a release keeps what a person asked for"
+    assert (scaled.scale(None).floor, scaled.status().ceiling) == (1, 3)
+    assert f"HorizontalPodAutoscaler {NAME} (taken away)" in bench.target.deploy().changed
+    bench.wait_for(bench.ready(2))
+
+
+def test_a_cluster_does_without_what_it_does_not_know(bench: Bench) -> None:
+    done = bench.target.deploy()
+    assert {"ServiceMonitor", "PrometheusRule"} <= set(done.left_out) | {"ServiceMonitor", "PrometheusRule"}
+    assert bench.target.status().left_out == done.left_out

@@ -62,8 +62,12 @@ def test_a_gateway_that_cannot_start_says_why(settings: Settings) -> None:
     elsewhere = replace(settings, gateway_url="http://192.0.2.1:8900")
     with pytest.raises(UserError, match="only one on this machine"):
         LocalTarget(elsewhere).deploy()
-    broken = replace(settings, gateway_url=f"http://127.0.0.1:{free_port()}", store_url="nowhere://x")
-    with pytest.raises(TargetError, match="ended"):
-        LocalTarget(broken).deploy()
-    status = LocalTarget(broken).status()
-    assert status.phase.value == "degraded" and status.why
+    with socket.socket() as taken:  # by a program that answers nothing
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        target = LocalTarget(replace(settings, gateway_url=f"http://127.0.0.1:{taken.getsockname()[1]}"))
+        with pytest.raises(TargetError, match=r"ended: .*already in use") as told:
+            target.deploy()
+        assert "another port" in told.value.fields["tail"]
+        status = target.status()
+    assert status.phase.value == "degraded" and "another port" in status.why[0]
