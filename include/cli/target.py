@@ -96,6 +96,8 @@ def undeploy(arguments: argparse.Namespace, out: Output) -> int:
 
 def render(arguments: argparse.Namespace, out: Output) -> int:
     """Prints the manifests."""
+    import json
+
     import yaml
 
     from include.spec.serving import TargetKind, read_serving
@@ -109,7 +111,8 @@ def render(arguments: argparse.Namespace, out: Output) -> int:
     if out.as_json:
         out.document(objects)
     else:
-        print(yaml.safe_dump_all(objects, sort_keys=False), end="")
+        plain = json.loads(json.dumps(objects))  # no anchors, no tuples
+        print(yaml.safe_dump_all(plain, sort_keys=False, width=118), end="")
     return 0
 
 

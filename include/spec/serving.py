@@ -89,6 +89,7 @@ class ServingSpec(SpecModel):
     """Where models are served, and how.
 
     Attributes:
+        by_release: Releases keep the target as this spec says; False: somebody else does, and they only look.
         name: Of the objects in the cluster; one installation may have several targets beside each other.
         context: Of the kubeconfig; None takes its current one, or the pod's own account.
         image: By its digest, `registry/windtunnel-gateway@sha256:...`.
@@ -104,6 +105,7 @@ class ServingSpec(SpecModel):
     """
 
     target: TargetKind = TargetKind.LOCAL
+    by_release: bool = True
     name: _ObjectName = "windtunnel-gateway"
     namespace: _ObjectName = "windtunnel"
     context: str | None = None

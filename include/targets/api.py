@@ -145,11 +145,6 @@ class KubernetesApi:
         self._check(answer, "delete", f"{kind} {name}")
         return True
 
-    def events(self, name: str) -> list[Record]:
-        """What was said about the object `name`, the oldest first; nothing where that may not be read."""
-        answer = self._ask("GET", self._path("v1", "Event"), fieldSelector=f"involvedObject.name={name}")
-        return list(answer.body.get("items") or []) if answer.status == _OK else []
-
     def tail(self, pod: str, container: str, *, previous: bool) -> list[str]:
         """The last lines of a pod's log; of its container before this one where `previous`."""
         query = {"container": container, "tailLines": str(_TAIL_LINES), "previous": str(previous).lower()}

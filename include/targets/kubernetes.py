@@ -27,7 +27,7 @@ from include.targets.routes import complaints, generations, models
 _POLL_SECONDS = 1.0
 _SCALER = "HorizontalPodAutoscaler"
 #: All kinds that a target may consist of, in all versions that it may have; taken away in this order.
-_KINDS = (
+KINDS = (
     ("autoscaling/v2", _SCALER),
     ("autoscaling/v2beta2", _SCALER),
     ("monitoring.coreos.com/v1", "PrometheusRule"),
@@ -118,7 +118,7 @@ class KubernetesTarget:
     def undeploy(self) -> bool:
         found = [
             (version, kind, item["metadata"]["name"])
-            for version, kind in _KINDS
+            for version, kind in KINDS
             for item in self._api.find(version, kind, {manifest.TARGET: self._spec.name})
         ]
         gone = [self._api.delete(*item) for item in found]
@@ -157,7 +157,7 @@ class KubernetesTarget:
         return self._api.get("apps/v1", "Deployment", self._spec.name)
 
     def _scaler(self) -> Record | None:
-        for version, kind in _KINDS[:2]:
+        for version, kind in KINDS[:2]:
             if self._api.knows(version, kind):
                 return self._api.get(version, kind, self._spec.name)
         return None
@@ -181,7 +181,7 @@ class KubernetesTarget:
         kept = {(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in plan.objects}
         seen = {(kind, name) for _, kind, name in kept}
         gone = []
-        for version, kind in _KINDS:
+        for version, kind in KINDS:
             for item in self._api.find(version, kind, {manifest.TARGET: self._spec.name}):
                 name = item["metadata"]["name"]
                 if (kind, name) not in seen and self._api.delete(version, kind, name):

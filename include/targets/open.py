@@ -38,4 +38,5 @@ def open_target(settings: Settings, progress: Callable[[str], None] = lambda _: 
 
 def managed(settings: Settings) -> bool:
     """Whether releases keep the target as its spec says."""
-    return read_serving(settings.serving_spec).target is not TargetKind.LOCAL
+    spec = read_serving(settings.serving_spec)
+    return spec.by_release and spec.target is not TargetKind.LOCAL

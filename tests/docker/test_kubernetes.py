@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,10 @@ from include.pods.manifest import ENV_SECRET, PodRequest, pod_manifest, read_tem
 from include.serving.edge import OPEN_PATHS
 from include.settings import Settings
 from include.spec.resources import ResourcesSpec
+from include.spec.serving import read_serving
+from include.targets.inference_service import API, KIND
+from include.targets.kubernetes import KINDS as TARGET_KINDS
+from include.targets.manifest import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -41,9 +46,33 @@ def test_a_step_finds_its_namespace_account_and_secret() -> None:
 
 
 def test_every_file_is_applied_or_told_about() -> None:
-    others = {"kustomization.yaml", "secret.example.yaml", "pod-template.yaml"}
+    others = {"kustomization.yaml", "secret.example.yaml", "pod-template.yaml", "serving.yaml", "monitoring.yaml"}
     assert {path.name for path in (DOCKER / "kubernetes").iterdir()} == {*APPLIED, *others}
     assert read_template(str(DOCKER / "kubernetes" / "pod-template.yaml"))["kind"] == "Pod"
+
+
+def test_the_gateway_is_what_the_serving_spec_beside_it_makes() -> None:
+    """`windtunnel target render` of serving.yaml; its monitoring needs definitions that not every cluster has."""
+    objects = plan(read_serving(str(DOCKER / "kubernetes" / "serving.yaml"))).objects
+    written = [
+        found
+        for name in ("gateway.yaml", "monitoring.yaml")
+        for found in yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text())
+    ]
+    assert written == json.loads(json.dumps(objects))
+
+
+def test_the_serving_role_allows_what_a_target_does_and_nothing_else() -> None:
+    asked = {
+        (version.rpartition("/")[0] if "/" in version else "", f"{kind.lower()}s") for version, kind in TARGET_KINDS
+    }
+    asked |= {(API.partition("/")[0], f"{KIND.lower()}s")}
+    rules = named("Role", "windtunnel-serving")["rules"]
+    allowed = {(group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]}
+    assert {(group, name.replace("policys", "policies")) for group, name in asked} == allowed
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "create", "patch", "delete"}
+    watch = named("Role", "windtunnel-steps-watch")["rules"]
+    assert any("pods" in rule["resources"] and "list" in rule["verbs"] for rule in watch), "which gateways there are"
 
 
 def test_all_objects_but_the_namespace_are_in_it() -> None:
@@ -102,7 +131,9 @@ def test_the_gateway_is_probed_and_reached_where_it_answers() -> None:
     service = named("Service", "windtunnel-gateway")
     url = named("Secret", ENV_SECRET)["stringData"]["WINDTUNNEL_GATEWAY_URL"]
     assert url == f"http://{service['metadata']['name']}.windtunnel.svc:{service['spec']['ports'][0]['port']}"
-    assert named("NetworkPolicy", "gateway")["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": 8900}]
+    assert named("NetworkPolicy", "windtunnel-gateway")["spec"]["ingress"][0]["ports"] == [
+        {"protocol": "TCP", "port": 8900}
+    ]
 
 
 def test_policies_and_budgets_choose_the_pods_that_there_are() -> None:
