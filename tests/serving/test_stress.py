@@ -6,16 +6,19 @@ import hashlib
 import json
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from include.serving.keys import Client
-from tests.serving.conftest import World, served
+from include.serving.predictions import read_predictions
+from tests.serving.conftest import Gateways, World, numbers_model, served
 
 KEY, OTHER = "a-long-enough-secret-key", "another-secret-of-a-client"
 ASK = b'POST /v1/ask HTTP/1.1\r\nhost: x\r\ncontent-length: 19\r\n\r\n{"question":"why?"}'
@@ -195,6 +198,56 @@ def test_told_to_stop_it_is_not_ready_first_and_answers_until_the_end(world: Wor
                 break
             assert late == 200 and time.monotonic() < deadline
     assert gateway.gateway.log.pending == 0 and gateway.gateway.log.written >= 2
+
+
+@pytest.mark.slow
+def test_a_balancer_that_looks_at_readiness_loses_no_request_when_a_gateway_goes(
+    world: World, start_gateway: Gateways
+) -> None:
+    """Several workers, SIGTERM under load: whoever stops asking once the gateway is not ready sees no failure."""
+    world.route(world.model("1.0.0", latency_ms=5))
+    gateway = start_gateway("--workers", "2", WINDTUNNEL_GATEWAY_DRAIN_SECONDS="2")
+    gateway.wait_generation(1)
+    told = threading.Event()
+    statuses: list[int] = []
+    readiness: list[int] = []
+
+    def balance() -> None:
+        while True:
+            readiness.append(httpx.get(f"{gateway.url}/v2/health/ready").status_code)
+            if readiness[-1] != 200:
+                return
+            for _ in range(5):
+                statuses.append(httpx.post(f"{gateway.url}/v1/ask", json={"question": "why?"}).status_code)
+            told.set()
+
+    with ThreadPoolExecutor(4) as clients:
+        asking = [clients.submit(balance) for _ in range(4)]
+        told.wait(20)
+        gateway.process.send_signal(signal.SIGTERM)
+        for each in asking:
+            each.result()
+    assert set(statuses) == {200} and readiness.count(503) == 4
+    assert gateway.process.wait(timeout=30) == 0
+    now = datetime.now(UTC)
+    rows = list(read_predictions(world.store, "echo", now - timedelta(hours=1), now + timedelta(hours=1)))
+    assert len(rows) == len({row["request_id"] for row in rows}) == len(statuses)
+
+
+def test_vectors_of_several_lengths_at_once_each_get_their_own_sum(world: World) -> None:
+    """Batches are of one form, whatever comes in between; no request meets another's values."""
+    world.route(numbers_model(world, "1.0.0"), family="numbers")
+    with served(world, threads=1) as gateway, ThreadPoolExecutor(12) as clients:
+
+        def total(number: int) -> tuple[float, float]:
+            length = 1 + number % 4
+            vector = {"name": "vector", "shape": [1, length], "datatype": "FP32", "data": [number] * length}
+            flag = {"name": "on", "shape": [1], "datatype": "BOOL", "data": [True]}
+            count = {"name": "n", "shape": [1], "datatype": "INT64", "data": [1]}
+            answer = gateway.client.post("/v2/models/numbers/infer", json={"inputs": [vector, flag, count]}).json()
+            return answer["outputs"][0]["data"][0], number * length + 1.0
+
+        assert all(told == right for told, right in clients.map(total, range(120)))
 
 
 def _tried(client: httpx.Client, question: str) -> Any:
