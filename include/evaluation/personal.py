@@ -19,6 +19,7 @@ METRIC = "personal_data"
 _SHOWN = 50
 _SHORTEST = 6  # no kind is shorter: words of a vocabulary are not looked at
 _MOST_TEXT = 1_000_000
+_DIGEST = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")  # looks like many a number, and is none
 
 
 def cannot_look() -> str:
@@ -46,7 +47,7 @@ def find_personal_data(spec: PersonalDataSpec, texts: Iterable[tuple[str, str]])
     seen: set[str] = set()
     found: list[dict[str, str]] = []
     for place, text in texts:
-        if len(text) < _SHORTEST or text in seen:
+        if len(text) < _SHORTEST or text in seen or _DIGEST.fullmatch(text):
             continue
         seen.add(text)
         if not could_hold(text, kinds):

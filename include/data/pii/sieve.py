@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from include.data.pii.finder import MIN_PHONE_DIGITS, Kind
 
-_CARD_DIGITS = 12
-
 
 def _digits(count: int) -> Callable[[str], bool]:
     return lambda text: len(re.findall(r"\d", text)) >= count
+
+
+def _numbered_word(text: str) -> bool:
+    return any(any(character.isdigit() for character in run) for run in re.findall(r"[A-Za-z0-9]{11,}", text))
 
 
 def _pattern(pattern: str) -> Callable[[str], bool]:
@@ -22,13 +24,13 @@ def _pattern(pattern: str) -> Callable[[str], bool]:
 _MUST_HOLD: Mapping[Kind, Callable[[str], bool]] = {
     Kind.EMAIL: _pattern("@"),
     Kind.PHONE: _digits(MIN_PHONE_DIGITS),
-    Kind.CARD: _digits(_CARD_DIGITS),
-    Kind.IBAN: _pattern(r"[A-Za-z]{2}\d{2}"),
+    Kind.CARD: _pattern(r"\d(?:[ -]?\d){11}"),
+    Kind.IBAN: _pattern(r"[A-Za-z]{2}\d{2}[ -]?[A-Za-z0-9]{4}"),
     Kind.IP: _pattern(r":|\d\.\d"),
     Kind.MAC: _pattern(r"[0-9A-Fa-f]{2}[:.-][0-9A-Fa-f]{2}"),
     Kind.SSN: _pattern(r"\d{3}[- ]\d{2}[- ]\d{4}"),
-    Kind.NINO: _pattern(r"[A-Za-z]{2}\s*\d"),
-    Kind.VIN: _pattern(r"[A-Za-z0-9]{11}"),
+    Kind.NINO: _pattern(r"[A-Za-z]{2}\s*\d{2}\s*\d{2}\s*\d{2}"),
+    Kind.VIN: _numbered_word,
 }
 
 
