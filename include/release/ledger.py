@@ -20,6 +20,9 @@ from include.errors import WindtunnelError, clip
 from include.release.routing import RoutingTable
 from include.store import schema
 
+#: Names of those who did something are cut to this.
+ACTOR_LENGTH = 256
+
 
 class StaleRoute(WindtunnelError):
     """Somebody else changed the traffic since it was read; `fields` hold both generations."""
@@ -109,7 +112,7 @@ class Ledger:
             "family": family,
             "event": event.value,
             "model_version": model_version,
-            "actor": clip(actor, 256),
+            "actor": clip(actor, ACTOR_LENGTH),
             "event_key": key,
             "record": dict(record or {}),
             "at": at,
@@ -180,7 +183,7 @@ class Ledger:
             "generation": expected + 1,
             "table": table.model_dump(mode="json"),
             "reason": clip(reason, 256),
-            "actor": clip(actor, 256),
+            "actor": clip(actor, ACTOR_LENGTH),
             "at": at,
         }
         taken = select(routes.c.generation).where(routes.c.family == family, routes.c.generation == expected + 1)

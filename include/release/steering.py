@@ -12,15 +12,17 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from include.errors import UserError
+from include.errors import UserError, clip
 from include.release.control import PROMOTION, Control, Said
 from include.release.judging import stage_input
+from include.release.ledger import ACTOR_LENGTH, Event
 from include.release.rollout import StageVerdict, decide
 from include.release.state import ENTERED, JUDGED, ReleaseError, Rollout, find_stage, open_ledger
 from include.release.takedown import take_down
 from include.settings import Settings
 
 _TRIES = 10
+_SPOKEN = frozenset({Event.PAUSED, Event.RESUMED, Event.WAVED_ON, Event.ROLLED_BACK})
 _Record = dict[str, Any]
 
 
@@ -98,6 +100,12 @@ def abort(settings: Settings, family: str, *, reason: str, actor: str, at: datet
     state = _under_way(settings, family)
     done = take_down(settings, family, state.id, reason=f"aborted: {reason}", actor=actor, at=at)
     return {**done, "version": state.version}
+
+
+def has_spoken(settings: Settings, family: str, actor: str) -> bool:
+    """Whether `actor` (who says one thing in their life, such as a run) steered already; a repeat must not say more."""
+    said = open_ledger(settings).entries(family, _SPOKEN, limit=200)
+    return any(entry.actor == clip(actor, ACTOR_LENGTH) for entry in said)
 
 
 def standing(settings: Settings, family: str) -> _Record | None:

@@ -20,7 +20,7 @@ HEAVY = {
     *("torch", "lightning", "mlflow", "great_expectations", "evidently", "pandas", "kubernetes", "onnxruntime"),
     *("optuna", "transformers", "deltalake", "sqlalchemy", "pyarrow", "numpy"),
 }
-KINDS = ("train", "release", "monitor", "drill")
+KINDS = ("train", "release", "monitor", "drill", "steer")
 
 # Runs in a process of its own: what the DAG files add to `import airflow.sdk`, and what they call while they are read.
 _PROBE = """
@@ -120,11 +120,16 @@ def test_heavy_steps_use_pools_that_the_settings_file_makes(dags: dict[str, Any]
 
 
 def test_the_form_accepts_its_own_defaults_and_refuses_nonsense(dags: dict[str, Any]) -> None:
+    from airflow.sdk.definitions._internal.types import is_arg_set
+
     for dag in dags.values():
         for name in dag.params:
             param = dag.params.get_param(name)
-            assert param.value != "", f"{name}: the form shows an empty text as an error"
-            jsonschema.validate(param.value, param.schema)
+            if is_arg_set(param.value):
+                assert param.value != "", f"{name}: the form shows an empty text as an error"
+                jsonschema.validate(param.value, param.schema)
+            else:  # a person must say it
+                assert not dag.timetable.can_be_scheduled
             assert param.schema.get("title") and param.description, f"{dag.dag_id}: {name} is not explained"
     train = dags["train__compliance_qa"].params
     nonsense = {"profile": "none", "since": "monday", "seed": -1, "trials": 0, "attempt": 9, "adjust": {"a": "b"}}
