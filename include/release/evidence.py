@@ -35,7 +35,7 @@ class Observed(BaseModel):
 
 
 class Memory(BaseModel):
-    """Memory of the gateway that answers in a stage, in MB; of several, that which grew most."""
+    """Memory of the gateway that answers in a stage, in MB; of several processes, their sum."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 

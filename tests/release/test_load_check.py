@@ -54,8 +54,8 @@ class TestCheck:
         assert why in found["why"][0]
 
     def test_one_that_keeps_memory_of_every_request(self, settings: Settings, tmp_path: Path) -> None:
-        digest = bad_package(settings, tmp_path, Fault.LEAKING, kilobytes=20)
-        found = checked(settings, digest, max_memory_growth_mb=1000)
+        digest = bad_package(settings, tmp_path, Fault.LEAKING, kilobytes=100)
+        found = checked(settings, digest, max_memory_growth_mb=2000)
         assert found["verdict"] == "FAIL"
         assert "it keeps growing" in found["why"][0]
         assert checked(settings, digest)["verdict"] == "PASS", "nobody set a limit"

@@ -102,7 +102,7 @@ def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flown]:
     settings = replace(settings, gateway_url=gateway.url)
     gateway.wait_for(lambda: gateway.routes(FAMILY).get("generation") == 1)
     command = [sys.executable, "-m", "tests.fakes.asker", gateway.url, FAMILY, str(folder / "asked.jsonl")]
-    users = subprocess.Popen([*command, "--rate", str(RATE)], cwd=PROJECT_ROOT)
+    users = subprocess.Popen([*command, "--rate", str(RATE), "--units", "80"], cwd=PROJECT_ROOT)
     found = Flown(ledger, base, [])
     try:
         for number in range(TIMES):

@@ -114,6 +114,8 @@ class FaultyRuntime:
     def __init__(self, plan: FaultPlan, inner: ModelRuntime, alarm: Path) -> None:
         self.inputs = inner.inputs
         self.outputs = inner.outputs
+        if hasattr(inner, "example"):  # a model that takes any text has none
+            self.example = inner.example
         self._plan = plan
         self._inner = inner
         self._lock = threading.Lock()
