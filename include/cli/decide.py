@@ -30,6 +30,9 @@ def rollback(arguments: argparse.Namespace, out: Output) -> int:
         out.document(done)
     else:
         out.line(f"{family}: version {done['to']} takes all traffic (generation {done['generation']})", style="bold")
+        out.line(f"  instead of {done['from']}; the gateway followed in {done['gateway_seconds']:g} s")
+        for passed_over in done["passed_over"]:
+            out.line(f"  {passed_over}")
     return 0
 
 

@@ -66,6 +66,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("versions", "registered model versions", "records:versions", family)
     ledger = add("ledger", "what happened to the family's releases, the newest last", "records:ledger", family)
     ledger.add_argument("--limit", type=_positive, default=30, help="how many entries (default: 30)")
+    history = add("history", "who answered how much traffic, when and why", "history:history", family)
+    history.add_argument(
+        "--at", metavar="TIME", help="what served at this moment (ISO 8601, UTC unless it says otherwise)"
+    )
+    history.add_argument("--limit", type=_positive, default=30, help="how many times, the newest first (default: 30)")
+    compare = add("compare", "two versions side by side", "history:compare")
+    compare.add_argument("family", metavar="FAMILY")
+    compare.add_argument("first", metavar="V1")
+    compare.add_argument("second", metavar="V2")
     dossier = add("dossier", "everything about one model version, from its traffic back to its data", "dossier:dossier")
     dossier.add_argument("family", nargs="?", metavar="FAMILY", help="may be left out where there is only one")
     dossier.add_argument(

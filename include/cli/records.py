@@ -9,38 +9,46 @@ from typing import Any
 
 from include.cli.context import chosen_family, live_settings
 from include.cli.output import Output
+from include.dossier import words
 
 _DETAIL = re.compile(r"_(under|gap|worst)_")
 
 
 def versions(arguments: argparse.Namespace, out: Output) -> int:
-    """Registered model versions, the newest first."""
-    from include.release.ledger import Ledger
-    from include.release.registry import list_versions
-    from include.store.database import open_database
+    """Registered model versions, the newest first, and where each of them stands."""
+    from include.dossier.rollouts import rollouts_of
+    from include.dossier.standing import standing_of
+    from include.dossier.subject import of_version, read_history
 
     family = chosen_family(arguments.family)
-    engine = open_database(live_settings().database_url)
-    route = Ledger(engine).route(family)
-    serving = {variant.version: variant.role.value for variant in route.table.variants} if route else {}
-    found = list(reversed(list_versions(engine, family)))
+    history = read_history(live_settings(), family)
+    serving = {variant.version: variant.role.value for variant in history.route.table.variants} if history.route else {}
+    found = [
+        (version, standing_of(history, of_version(version), rollouts_of(history, version.version)))
+        for version in reversed(history.versions)
+    ]
     if out.as_json:
-        out.document([{**vars(version), "serves_as": serving.get(version.version)} for version in found])
+        out.document(
+            [
+                {**vars(version), "serves_as": serving.get(version.version), "standing": standing}
+                for version, standing in found
+            ]
+        )
         return 0
     rows = [
         (
             version.version,
-            serving.get(version.version, ""),
+            f"{standing['state']} {words.percent(standing['share'])}" if standing["share"] else standing["state"],
             version.verdict,
-            version.releasable,
+            version.record.get("change"),
             version.dataset_version,
             metrics_text(version.record),
             version.digest[:12],
             f"{version.registered_at:%Y-%m-%d %H:%M}",
         )
-        for version in found
+        for version, standing in found
     ]
-    columns = ["version", "serves as", "verdict", "releasable", "dataset", "metrics", "digest", "registered"]
+    columns = ["version", "stands", "verdict", "change", "dataset", "metrics", "digest", "registered"]
     out.table(columns, rows, empty=f"{family} has no model version yet: `windtunnel train {family}` makes one")
     return 0
 

@@ -106,7 +106,7 @@ def _traffic(found: _Record) -> Html:
         (
             words.moment(period["since"]),
             "shadow" if period["shadow"] else words.percent(period["share"]),
-            joined([period["role"], f", {period['stage']}" if period["stage"] else ""]),
+            words.role(period),
             words.moment(period["until"]) if period["until"] else "now",
             words.span(period["seconds"]) if period["seconds"] else words.ago(period["since"], found["as_of"]),
             period["generation"],

@@ -172,7 +172,7 @@ def _history(found: _Record, links: Links) -> Html:
             words.moment(period["since"]),
             version_link(period["version"], links),
             "shadow" if period["shadow"] else words.percent(period["share"]),
-            joined([period["role"], f", {period['stage']}" if period["stage"] else ""]),
+            words.role(period),
             words.span(period["seconds"]) if period["until"] else "still",
             period["generation"],
             period["reason"],

@@ -72,6 +72,11 @@ def traffic(stage: Mapping[str, Any]) -> str:
     return "shadow" if stage["shadow"] else percent(stage["traffic"])
 
 
+def role(period: Mapping[str, Any]) -> str:
+    """`challenger, canary`: what a version was in the routing table, and in which stage."""
+    return ", ".join(filter(None, (period["role"], period["stage"])))
+
+
 def errors(seen: Mapping[str, Any] | None) -> str:
     """`0 of 145`; `-` where nothing was seen."""
     return (
