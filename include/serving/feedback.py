@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from include.errors import clip
@@ -75,16 +76,19 @@ class FeedbackBook:
             if len(self._answers) > self._size:
                 self._answers.popitem(last=False)
 
-    def shadow(self, request_id: str, place: Place, record: Record) -> None:
-        """Notes the challenger's answer to the same request; it is labelled now if the truth was faster."""
+    def shadow(self, request_id: str, place: Place, record: Record) -> Callable[[], None] | None:
+        """Notes the challenger's answer to the same request.
+
+        Returns:
+            Where the truth was faster, what labels the answer now: the family's own code, which may take its time.
+        """
         with self._lock:
             found = self._answers.get(request_id)
             if found is None:
-                return
+                return None
             found.shadow = (place, record)
             truth, labels = found.truth, found.labels
-        if truth is not None:
-            self._label_shadow(place, record, truth, labels)
+        return None if truth is None else partial(self._label_shadow, place, record, truth, labels)
 
     def give(self, request_id: str, truth: Mapping[str, Any] | None, helpful: bool | None) -> dict[str, Any]:
         """Labels the answer `request_id`. `counted` is False where all of this was known already.

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -141,6 +141,7 @@ class Gateway:
             "feedback", _FEEDBACK_THREADS, max_waiting=_FEEDBACK_WAITING, seconds=config.answer_seconds
         )
         self.tracing = tracing
+        self._late: set[asyncio.Task[None]] = set()
         self.turned_away = 0
         self.draining = False
         self.tallies = Tallies(self)
@@ -178,6 +179,7 @@ class Gateway:
         if self._tick is not None:
             self._tick.cancel()
         await self.shadow.stop()
+        await asyncio.gather(*self._late)
         if self.shadow.unfinished is not None:
             self.stats.withdraw(self.shadow.unfinished.place)
         await self.peers.stop()
@@ -352,10 +354,19 @@ class Gateway:
         self.stats.record(copy.place, outcome.latency_ms, failed=outcome.answers is None)
         if outcome.answers is not None:
             for request_id, record in zip(copy.request_ids, outcome.answers.records, strict=True):
-                self.feedback.shadow(request_id, copy.place, record)
+                late = self.feedback.shadow(request_id, copy.place, record)
+                if late is not None:
+                    self._late.add(task := asyncio.create_task(self._label(late)))
+                    task.add_done_callback(self._late.discard)
         self._log_rows(
             copy.place, copy.request_ids, copy.unit, copy.inputs, outcome.answers, outcome.latency_ms, outcome.error
         )
+
+    async def _label(self, late: Callable[[], None]) -> None:
+        try:
+            await self.labelling.run(late)
+        except RequestError as error:
+            log.warning("a shadow answer was not labelled: %s", error)
 
     def _log_rows(
         self,

@@ -78,7 +78,7 @@ class SideWork:
         self._threads = Threads(name, threads)
         self._max_waiting = max_waiting
         self._seconds = seconds
-        self._under_way = 0
+        self.under_way = 0
 
     async def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """What `function` returns or raises.
@@ -86,7 +86,7 @@ class SideWork:
         Raises:
             RequestError: Too many calls wait (503), or there was no result in time (504).
         """
-        if self._under_way >= self._max_waiting:
+        if self.under_way >= self._max_waiting:
             raise RequestError(f"{self._name}: too many requests wait", status=503, retry_after=1)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
@@ -103,7 +103,7 @@ class SideWork:
             except RuntimeError:  # the event loop has ended, and nobody waits any more
                 return
 
-        self._under_way += 1
+        self.under_way += 1
         self._threads.put(call)
         try:
             async with asyncio.timeout(self._seconds):
@@ -112,7 +112,7 @@ class SideWork:
             raise RequestError(f"{self._name}: no result within {self._seconds:g} s", status=504) from None
 
     def _done(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
         if future.done():  # who asked went away
             return
         if error is None:

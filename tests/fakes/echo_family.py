@@ -72,7 +72,7 @@ class EchoRuntime:
         }
 
     def label(self, record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float]:
-        if truth.get("hang"):
+        if truth.get("hang") or self.settings.get("hang_label"):
             RELEASE.wait(_HANG_SECONDS)
         gold = truth["citations"]
         return {"hit_at_1": float(record["passages"][0] in gold)}

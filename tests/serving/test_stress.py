@@ -179,6 +179,21 @@ def test_feedback_that_a_family_takes_long_to_label_holds_up_no_question(world: 
         world.release()
 
 
+def test_a_challenger_that_hangs_over_its_labels_holds_up_nobody(world: World) -> None:
+    """The truth may be faster than the shadow: then the challenger's own code labels its answer when it comes."""
+    world.route(world.model("1.0.0"), world.model("2.0.0", latency_ms=200, hang_label=True), shadow=True)
+    with served(world, answer_seconds=1.0) as gateway:
+        request_id = gateway.ask().json()["request_id"]
+        truth = {"request_id": request_id, "truth": {"citations": ["1:1"]}}
+        assert gateway.client.post("/v1/feedback", json=truth).json()["counted"] is True
+        deadline = time.monotonic() + 10
+        while gateway.gateway.labelling.under_way == 0:
+            assert time.monotonic() < deadline
+            assert gateway.ask().status_code == 200
+        assert gateway.ask().status_code == 200
+        world.release()
+
+
 def test_told_to_stop_it_is_not_ready_first_and_answers_until_the_end(world: World) -> None:
     world.route(world.model("1.0.0", latency_ms=200))
     with served(world, drain_seconds=0.5) as gateway, ThreadPoolExecutor(4) as clients:
