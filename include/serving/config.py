@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.errors import UserError
+from include.pods.cgroup import quota
 from include.serving.keys import CLIENTS_VARIABLE, KEY_VARIABLE, Client, read_clients
 
 OPEN_VARIABLE = "WINDTUNNEL_GATEWAY_ALLOW_OPEN"
@@ -28,8 +29,10 @@ _MAY_BE_ZERO = frozenset({"drain_seconds"})
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use, whole ones."""
+    most = quota()
+    seen = len(os.sched_getaffinity(0))
+    return seen if most is None else max(1, min(seen, math.ceil(most)))
 
 
 @dataclass(frozen=True)
