@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,6 +102,8 @@ class TrialRunner:
         except Diverged as error:  # these values do not train: that is what the trial had to find out
             self._show(study, trial.number, "diverged")
             raise optuna.TrialPruned(error.message) from error
+        finally:
+            gc.collect()  # trainer, module and optimizer refer to each other: their tensors stay until Python looks
 
     def _second(self, hyperparameters: dict[str, Any], best: Best) -> float:
         second = self._spec.sweep.second
