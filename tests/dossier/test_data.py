@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,26 @@ def test_data_from_the_source_to_the_model_and_what_is_wrong_with_it(tunnel: Tun
     gone = read(tunnel, version)
     assert "the dataset manifest is gone from the object store" in gone["problems"]
     assert gone["data"]["digest"] == data["digest"]
+
+
+def test_a_manifest_without_a_recorded_digest_is_held_against_that_of_its_rows(
+    tunnel: Tunnel, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tunnel.arguments
+
+    def older(*given: object, **named: object) -> dict[str, Any]:
+        arguments = plain(*given, **named)  # type: ignore[arg-type]
+        dataset = {name: value for name, value in arguments["dataset"].items() if name != "manifest_key"}
+        return {**arguments, "dataset": dataset}
+
+    monkeypatch.setattr(tunnel, "arguments", older)
+    before = tunnel.register(run="older")["model_version"]
+    data = read(tunnel, before)["data"]
+    assert data["manifest"]["state"] == "whole"
+    record = json.loads(tunnel.store.get(data["manifest"]["key"]))
+    record["tables"]["questions"]["digest"] = "0" * 64
+    tunnel.store.put(data["manifest"]["key"], json.dumps(record).encode())
+    assert read(tunnel, before)["data"]["manifest"]["state"] == "altered"
 
 
 def test_a_recall_of_its_data_comes_first_until_it_is_lifted(tunnel: Tunnel, version: str) -> None:
