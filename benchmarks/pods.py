@@ -78,7 +78,7 @@ class Cost:
 
 def run(quick: bool) -> list[Figure]:
     """Processor and memory of a triggerer with 100 deferred pods (20 with `quick`), beside the provider's trigger."""
-    count, turns, seconds, megabytes = (20, 1, 20.0, 5) if quick else (100, 3, 60.0, 100)
+    count, windows, seconds, megabytes = (20, 1, 15.0, 5) if quick else (100, 3, 20.0, 100)
     with tempfile.TemporaryDirectory() as folder, _pods() as pods:
         quiet, loud = f"quiet-{uuid.uuid4().hex[:6]}", f"loud-{uuid.uuid4().hex[:6]}"
         dags = Path(folder) / "dags"
@@ -87,13 +87,11 @@ def run(quick: bool) -> list[Figure]:
         (dags / "few.py").write_text(DAG.replace("COUNT", "4").replace('"waits"', '"few"'))
         pods.start(quiet, count, _QUIET)
         with PlainAirflow(Path(folder) / "home", dags, pods.environment) as airflow:
-            idle = _cost(airflow, seconds)
             pods.wait(quiet, count)
-            own, peer = [], []
-            for _ in range(turns):
-                own.append(_turn(airflow, "own", pods.namespace, quiet, count, seconds))
-                peer.append(_turn(airflow, "provider", pods.namespace, quiet, count, seconds))
-            grown = _growth(airflow, pods, loud, megabytes)
+            (idle,) = _costs(airflow, 1, seconds)
+            own = _turn(airflow, "own", pods.namespace, quiet, count, windows, seconds)
+            peer = _turn(airflow, "provider", pods.namespace, quiet, count, windows, seconds)
+            grown = _growth(airflow, pods, quiet, loud, megabytes)
     pods_note = f"{count} pods on one triggerer, a line every 2 s from each; without pods it holds {idle.mib:.0f} MiB"
     name, peer_name = "pods", "the provider's trigger"
     return [
@@ -111,16 +109,17 @@ def run(quick: bool) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _turn(airflow: PlainAirflow, who: str, namespace: str, prefix: str, count: int, seconds: float) -> Cost:
-    """One run of the DAG: deferred, measured, and failed by hand (the pods stay: nothing was told to delete them)."""
+def _turn(
+    airflow: PlainAirflow, who: str, namespace: str, prefix: str, count: int, windows: int, seconds: float
+) -> list[Cost]:
+    """One run of the DAG: deferred, measured, and failed by hand; its pods stay for the next."""
     run = _defer(airflow, "waits", who, namespace, prefix, count)
     time.sleep(15)  # the logs so far are told
-    cost = _cost(airflow, seconds)
-    airflow.kill("triggerer")  # so that ending the run does not end the pods
+    costs = _costs(airflow, windows, seconds)
+    airflow.kill("triggerer")  # the next turn has one that has seen nothing
     airflow.api.request("PATCH", f"/dags/waits/dagRuns/{run}", {"state": "failed"})
     airflow.start("triggerer")
-    time.sleep(15)
-    return cost
+    return costs
 
 
 def _defer(airflow: PlainAirflow, dag: str, who: str, namespace: str, prefix: str, count: int) -> str:
@@ -138,12 +137,13 @@ def _defer(airflow: PlainAirflow, dag: str, who: str, namespace: str, prefix: st
     return run.run_id
 
 
-def _growth(airflow: PlainAirflow, pods: _Pods, prefix: str, megabytes: int) -> float:
+def _growth(airflow: PlainAirflow, pods: _Pods, quiet: str, loud: str, megabytes: int) -> float:
     """How much the triggerer's peak exceeds what it held before (MiB), while pods print that much each."""
-    before = _memory(airflow)
-    pods.start(prefix, 4, _LOUD.format(lines=megabytes * 1_000_000 // (len(_LINE) + 8), text=_LINE))
-    pods.wait(prefix, 4)
-    _defer(airflow, "few", "own", pods.namespace, prefix, 4)
+    _defer(airflow, "few", "own", pods.namespace, quiet, 4)  # it has what it needs for any pod
+    before = _costs(airflow, 1, 10.0)[0].mib
+    pods.start(loud, 4, _LOUD.format(lines=megabytes * 1_000_000 // (len(_LINE) + 8), text=_LINE))
+    pods.wait(loud, 4)
+    _defer(airflow, "few", "own", pods.namespace, loud, 4)
     peak, end = before, time.monotonic() + 60 + megabytes
     while time.monotonic() < end:
         peak = max(peak, _memory(airflow))
@@ -151,13 +151,17 @@ def _growth(airflow: PlainAirflow, pods: _Pods, prefix: str, megabytes: int) -> 
     return peak - before
 
 
-def _cost(airflow: PlainAirflow, seconds: float) -> Cost:
-    processes = airflow.processes("triggerer")
-    before, began, held = _cpu(processes), time.monotonic(), []
-    while time.monotonic() - began < seconds:
-        held.append(_memory(airflow))
-        time.sleep(1)
-    return Cost((_cpu(processes) - before) / (time.monotonic() - began), sum(held) / len(held))
+def _costs(airflow: PlainAirflow, windows: int, seconds: float) -> list[Cost]:
+    """Of so many windows of time."""
+    costs = []
+    for _ in range(windows):
+        processes = airflow.processes("triggerer")
+        before, began, held = _cpu(processes), time.monotonic(), []
+        while time.monotonic() - began < seconds:
+            held.append(_memory(airflow))
+            time.sleep(1)
+        costs.append(Cost((_cpu(processes) - before) / (time.monotonic() - began), sum(held) / len(held)))
+    return costs
 
 
 def _cpu(processes: list[psutil.Process]) -> float:

@@ -44,7 +44,7 @@ def keras() -> Any:
 
 def save_state(variables: list[Any], path: Path) -> None:
     """Writes the values of the variables, in their order."""
-    values = {f"{number:04d}": np.ascontiguousarray(variable.numpy()) for number, variable in enumerate(variables)}
+    values = {f"{number:04d}": np.asarray(variable.numpy(), order="C") for number, variable in enumerate(variables)}
     save_file(values, path)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
+import include.training.build as build_module
 import include.training.repeats as repeats_module
 from include.settings import Settings
 from include.spec.models import FamilySpec
@@ -141,3 +144,23 @@ def test_the_second_objective_may_be_what_validation_gives(settings: Settings) -
     wrong = wide_spec(pruner="none", second={"metric": "params", "limit": 100.0})
     with pytest.raises(Exception, match="validation gives no metric 'params'"):
         _run(settings, wrong, study="wrong")
+
+
+def test_the_model_of_a_trial_is_gone_before_the_next_is_made(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def build(*arguments: Any) -> Any:
+        assert [one for one in made if one() is not None] == []
+        module, data = build_module.build(*arguments)
+        made.append(weakref.ref(module))
+        return module, data
+
+    monkeypatch.setattr("include.training.trial.build", build)
+    gc.disable()  # only what the worker does for it counts
+    try:
+        _run(settings, wide_spec(trials=3, max_epochs=1))
+    finally:
+        gc.enable()
+    assert len(made) == 3
