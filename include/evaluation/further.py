@@ -1,6 +1,6 @@
 """What the candidate is asked beyond the test split: changed requests, groups, known cases, and what its package holds.
 
-The candidate alone is asked. What it costs is bounded by `robustness.examples`, whatever the size of the test split.
+The candidate alone is asked, and no more of the test split than the gates need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from include.evaluation.cases import check_cases, pinned_cases
 from include.evaluation.contenders import CANDIDATE
 from include.evaluation.drivers import importance, told_by_answers
 from include.evaluation.fairness import find_gap
-from include.evaluation.gates import TEST_SPLIT
+from include.evaluation.gates import TEST_SPLIT, GateInput, Verdict, judge_gate
 from include.evaluation.intervals import Interval, exact
 from include.evaluation.robustness import Asked, ask_clean, probe
 from include.evaluation.slices import check_slices
@@ -28,6 +28,8 @@ from include.spec.probing import CLEAN
 
 _Record = dict[str, Any]
 _SHARE = (0.0, 1.0)
+#: So many times more examples are asked where a gate stays open.
+_MORE = 3
 
 
 @dataclass
@@ -101,10 +103,15 @@ def _ask_differently(bench: Bench, found: Further) -> None:
     asked = bench.asked.robustness
     if asked is None:
         return
-    clean = _clean(bench, asked.examples)
-    probed = probe(clean, asked.changes)
-    found.summary |= {metric: interval.to_json() for metric, interval in probed.summary.items()}
-    found.comparisons[CLEAN] = {metric: difference(interval) for metric, interval in probed.against_clean.items()}
+    size = asked.examples
+    while True:
+        clean = _clean(bench, size)
+        probed = probe(clean, asked.changes)
+        found.summary |= {metric: interval.to_json() for metric, interval in probed.summary.items()}
+        found.comparisons[CLEAN] = {metric: difference(interval) for metric, interval in probed.against_clean.items()}
+        if len(clean.examples) < size or _decided(bench, found):
+            break
+        size *= _MORE
     found.report["robustness"] = {
         "n": len(clean.examples),
         "clean": {metric: float(values.mean()) for metric, values in clean.quality.items()},
@@ -116,6 +123,18 @@ def _ask_differently(bench: Bench, found: Further) -> None:
         "importance": importance(clean, bench.seed) if asked.importance else {},
         "answers": told_by_answers(clean),
     }
+
+
+def _decided(bench: Bench, found: Further) -> bool:
+    """Whether every blocking gate on changed requests has a plain answer; if not, more of the split is asked."""
+    gates = [gate for gate in bench.asked.gates if gate.split == TEST_SPLIT and gate.metric in found.summary]
+    measured = {"summary": found.summary, "comparisons": found.comparisons}
+    given = GateInput.model_validate(
+        {"gates": gates, "confidence": bench.asked.confidence, "splits": {TEST_SPLIT: measured}}
+    )
+    ours = [gate for gate in gates if gate.reference in (None, CLEAN)]
+    results = [judge_gate(gate, given) for gate in ours]
+    return not any(result.blocks and result.verdict is Verdict.INCONCLUSIVE for result in results)
 
 
 def _clean(bench: Bench, size: int) -> Asked:

@@ -131,7 +131,8 @@ class RobustnessSpec(SpecModel):
     """How requests are changed, and how many of the test split are.
 
     Attributes:
-        examples: At most so many of the split, the same for every candidate on a dataset.
+        examples: So many of the split, the same for every candidate on a dataset; where a gate that blocks stays open,
+            three times as many, up to the whole split.
         importance: Whether families with several inputs are asked which of them matter: each input is shuffled among
             the examples, and what that costs in quality is its importance.
     """

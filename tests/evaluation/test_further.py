@@ -74,6 +74,17 @@ def test_changed_requests_reach_gates_report_and_card(context: Context, package:
     assert "hit_at_10_under_typos" not in card.split("## Changed requests")[0]
 
 
+@pytest.mark.parametrize(("threshold", "asked"), [(0.5, 10), (0.9, 60)])
+def test_more_of_the_split_is_asked_where_a_gate_stays_open(
+    context: Context, package: Package, store: ObjectStore, threshold: float, asked: int
+) -> None:
+    """Ten answered requests rule out a rate below 0.69, sixty one below 0.94."""
+    calm = {"name": "calm", "metric": "handled_under_gone", "operator": "gte", "threshold": threshold}
+    found = run(context, package, spec(calm, robustness={"changes": CHANGES[1:2], "examples": 10}))
+    assert found["summary"]["handled_under_gone"]["n"] == asked
+    assert judged(found, calm)["verdict"] == "PASS"
+
+
 def test_two_candidates_meet_the_same_changed_requests(context: Context, package: Package) -> None:
     asked = spec(robustness={"changes": CHANGES[:1], "examples": 10})
     first, second = (run(context, package, asked, skill=skill)["summary"] for skill in (1.0, 0.999))
