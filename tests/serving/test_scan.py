@@ -177,6 +177,13 @@ def test_harm_is_found_where_it_hides(look: Callable[..., Any], what: str) -> No
     assert not Path("/tmp/windtunnel-scan-was-here").exists()
 
 
+def test_an_array_of_objects_is_refused_even_where_its_size_fits(look: Callable[..., Any]) -> None:
+    whole = npy(np.array([Bomb()], dtype=object), allow_pickle=True)
+    header = whole[: whole.index(b"\n") + 1]
+    with pytest.raises(UnsafeFile, match="array of objects"):
+        look(a__npy=header + b"\0" * 8)
+
+
 def test_weights_beside_the_model_may_be_there_but_not_beyond_the_files_end(look: Callable[..., Any]) -> None:
     look(
         w__npy=npy(np.ones(8, np.float32)), m__onnx=model(node(), initializers=[outside("w.npy", offset=128, length=8)])
