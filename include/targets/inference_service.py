@@ -20,7 +20,8 @@ from include.pods.manifest import label, over
 from include.release.routing import RoutingTable
 from include.serving.route_source import ONLY_VARIABLE
 from include.spec.serving import ServingSpec
-from include.targets.manifest import HELD, Manifest, bounds, labels, pod
+from include.targets.gateway_pod import Manifest, labels, pod
+from include.targets.manifest import HELD, bounds
 
 API, KIND = "serving.kserve.io/v1beta1", "InferenceService"
 CONTAINER = "kserve-container"

@@ -28,8 +28,9 @@ from include.targets import asking, inference_service, manifest, trouble
 from include.targets.api import KubernetesApi, Record
 from include.targets.asking import NoAnswer
 from include.targets.contract import Deployed, GatewayError, Replica, TargetError, TargetPhase, TargetStatus
+from include.targets.gateway_pod import TARGET
 from include.targets.inference_service import API, CONTAINER, KIND, State
-from include.targets.manifest import HELD, TARGET
+from include.targets.manifest import HELD
 from include.targets.routes import complaints, generations, models
 
 _POLL_SECONDS = 1.0

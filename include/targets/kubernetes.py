@@ -21,6 +21,7 @@ from include.spec.serving import ServingSpec
 from include.targets import asking, manifest, trouble
 from include.targets.api import KubernetesApi, Record
 from include.targets.contract import Deployed, GatewayError, Replica, TargetError, TargetPhase, TargetStatus
+from include.targets.gateway_pod import CONTAINER, TARGET
 from include.targets.rollout import Rollout, wait
 from include.targets.routes import complaints, generations, models
 
@@ -119,11 +120,11 @@ class KubernetesTarget:
         found = [
             (version, kind, item["metadata"]["name"])
             for version, kind in KINDS
-            for item in self._api.find(version, kind, {manifest.TARGET: self._spec.name})
+            for item in self._api.find(version, kind, {TARGET: self._spec.name})
         ]
         gone = [self._api.delete(*item) for item in found]
         deadline = time.monotonic() + self._spec.deadline_seconds
-        while pods := self._api.find("v1", "Pod", {manifest.TARGET: self._spec.name}):
+        while pods := self._api.find("v1", "Pod", {TARGET: self._spec.name}):
             if time.monotonic() > deadline:
                 names = ", ".join(pod["metadata"]["name"] for pod in pods)
                 raise TargetError(
@@ -150,7 +151,7 @@ class KubernetesTarget:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._spec.port}"
 
     def _pods(self) -> list[Record]:
-        pods = self._api.find("v1", "Pod", {manifest.TARGET: self._spec.name})
+        pods = self._api.find("v1", "Pod", {TARGET: self._spec.name})
         return sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
 
     def _deployment(self) -> Record | None:
@@ -182,7 +183,7 @@ class KubernetesTarget:
         seen = {(kind, name) for _, kind, name in kept}
         gone = []
         for version, kind in KINDS:
-            for item in self._api.find(version, kind, {manifest.TARGET: self._spec.name}):
+            for item in self._api.find(version, kind, {TARGET: self._spec.name}):
                 name = item["metadata"]["name"]
                 if (kind, name) not in seen and self._api.delete(version, kind, name):
                     gone.append(f"{kind} {name} (taken away)")
@@ -200,7 +201,7 @@ class KubernetesTarget:
 
     def _look(self, pod: Record, found: Record) -> tuple[Replica, dict[str, Any]]:
         routes: dict[str, Any] = {}
-        if trouble.begun(pod, manifest.CONTAINER):
+        if trouble.begun(pod, CONTAINER):
             with contextlib.suppress(GatewayError):
                 routes = asking.ask(self._url(pod), "/v1/routes", seconds=2.0)
         ready, status = trouble.ready(pod), pod["status"]
@@ -214,7 +215,7 @@ class KubernetesTarget:
             image=entry.get("imageID") or entry.get("image") or "",
             current=pod["metadata"]["labels"].get(manifest.REVISION) == current,
             since=_time(running.get("startedAt")),
-            restarts=trouble.restarts(pod, manifest.CONTAINER),
+            restarts=trouble.restarts(pod, CONTAINER),
             generations=generations(routes),
             why="" if ready else self._reason(pod, routes),
         )
@@ -227,7 +228,7 @@ class KubernetesTarget:
             return str(found)
         if said := complaints(routes):
             return said[0]
-        if trouble.begun(pod, manifest.CONTAINER) and not self._has_traffic():
+        if trouble.begun(pod, CONTAINER) and not self._has_traffic():
             return "nothing serves before the first release"
         return "it is starting"
 
@@ -253,7 +254,7 @@ def _phase(found: Record, replicas: tuple[Replica, ...], wanted: int, why: list[
 
 def _image(found: Record) -> str:
     containers = found["spec"]["template"]["spec"]["containers"]
-    return next((str(item["image"]) for item in containers if item["name"] == manifest.CONTAINER), "")
+    return next((str(item["image"]) for item in containers if item["name"] == CONTAINER), "")
 
 
 def _since(found: Record) -> datetime | None:

@@ -12,6 +12,7 @@ from include.spec.serving import ServingSpec
 from include.targets import manifest, trouble
 from include.targets.api import KubernetesApi, Record
 from include.targets.contract import TargetError
+from include.targets.gateway_pod import CONTAINER, TARGET
 from include.targets.trouble import Trouble
 
 _POLL_SECONDS = 1.0
@@ -57,18 +58,18 @@ class Rollout:
                 hint="somebody undeployed it: deploy again if that was not meant",
             )
         revision = found["spec"]["template"]["metadata"]["labels"][manifest.REVISION]
-        pods = self._api.find("v1", "Pod", {manifest.TARGET: self.spec.name})
+        pods = self._api.find("v1", "Pod", {TARGET: self.spec.name})
         new = [pod for pod in pods if pod["metadata"]["labels"].get(manifest.REVISION) == revision]
         return View(found, [pod for pod in pods if pod not in new], new)
 
     def trouble(self, pod: Record) -> Trouble | None:
         """Why this pod is not ready, with the line of its log that tells."""
         name, state, log = pod["metadata"]["name"], _state(pod) or {}, list[str]()
-        if trouble.crashed(pod, manifest.CONTAINER):
-            log = self._api.tail(name, manifest.CONTAINER, previous="terminated" not in state)
-        elif "running" in state and not trouble.begun(pod, manifest.CONTAINER):
-            log = self._api.tail(name, manifest.CONTAINER, previous=False)
-        return trouble.of_pod(pod, manifest.CONTAINER, log)
+        if trouble.crashed(pod, CONTAINER):
+            log = self._api.tail(name, CONTAINER, previous="terminated" not in state)
+        elif "running" in state and not trouble.begun(pod, CONTAINER):
+            log = self._api.tail(name, CONTAINER, previous=False)
+        return trouble.of_pod(pod, CONTAINER, log)
 
 
 def wait(
@@ -131,7 +132,7 @@ def _done(view: View, traffic: bool) -> bool:
 def _serves(pod: Record, traffic: bool) -> bool:
     if deleted(pod):
         return False
-    return trouble.ready(pod) or (not traffic and trouble.begun(pod, manifest.CONTAINER))
+    return trouble.ready(pod) or (not traffic and trouble.begun(pod, CONTAINER))
 
 
 def _worst(rollout: Rollout, view: View) -> Trouble | None:
@@ -152,6 +153,6 @@ def _numbers(view: View, traffic: bool) -> str:
 
 def _state(pod: Record) -> dict[str, Any] | None:
     for entry in (pod.get("status") or {}).get("containerStatuses") or []:
-        if entry.get("name") == manifest.CONTAINER:
+        if entry.get("name") == CONTAINER:
             return dict(entry.get("state") or {})
     return None

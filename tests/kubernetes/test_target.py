@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from include.errors import UserError
+from include.release import registry
+from include.release.ledger import Event, Ledger
+from include.release.rollback import revert
 from include.settings import Settings
 from include.spec.serving import ServingSpec, read_serving
+from include.store.database import open_database
 from include.targets.api import KubernetesApi
 from include.targets.contract import TargetError, TargetPhase
 from include.targets.kubernetes import KubernetesTarget
+from tests.fakes.tiny_family import FAMILY as TINY
+from tests.fakes.tiny_family import TinyDataset, TinyFamily
 from tests.kubernetes.cluster import IMAGE, Site
+from tests.release.conftest import FakeMlflow
+from tests.release.test_live import fly, registered
 from tests.serving.conftest import make_world
 from tests.targets.conformance import Bench, TargetConformance, under_load
 
@@ -216,3 +231,74 @@ def test_a_cluster_does_without_what_it_does_not_know(bench: Bench) -> None:
     done = bench.target.deploy()
     assert {"ServiceMonitor", "PrometheusRule"} <= set(done.left_out) | {"ServiceMonitor", "PrometheusRule"}
     assert bench.target.status().left_out == done.left_out
+
+
+@dataclass
+class Visitors:
+    """Ask one question after the other and say what was right, each at a gateway that clients are led to."""
+
+    bench: Bench
+    statuses: Counter[int] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+    gateways: set[str] = field(default_factory=set)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Visitors:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        questions = list(TinyFamily().requests(TinyDataset(200), "test"))
+        with httpx.Client(timeout=20, headers={"Authorization": f"Bearer {KEY}"}) as client:
+            for number in itertools.count():
+                if self._over.is_set():
+                    return
+                if number % 50 == 0:
+                    urls = list(self.bench.addresses())
+                _, inputs, truth = questions[number % len(questions)]
+                url = urls[number % len(urls)]
+                body = {**inputs, "unit_id": f"u{number}", "family": TINY}
+                answer = client.post(f"{url}/v1/ask", json=body)
+                if answer.status_code == 404:  # before the first release
+                    time.sleep(0.05)
+                    continue
+                self.statuses[answer.status_code] += 1
+                self.gateways.add(url)
+                record = answer.json()
+                self.versions[record["model_version"]] += 1
+                client.post(f"{url}/v1/feedback", json={"request_id": record["request_id"], "truth": truth})
+                time.sleep(0.01)
+
+
+def test_a_release_and_its_rollback_on_two_gateways(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release engine as the DAG calls it, judged on what both gateways counted."""
+    mlflow = FakeMlflow()
+    monkeypatch.setattr(registry, "MlflowRegistry", lambda url: mlflow)
+    settings = Settings.from_env()
+    bench.target.deploy()
+    bench.route(bench.world.model("1.0.0"))  # of another family, so that the gateways are ready
+    bench.wait_for(bench.ready(2))
+    with Visitors(bench) as visitors:
+        good = registered(settings, tmp_path, skill=0.9)
+        assert fly(settings, good) == "PASS"
+        bad = registered(settings, tmp_path, skill=0.1, seed=3)
+        assert fly(settings, bad) == "FAIL"
+        back = revert(settings, TINY, to=None, reason="drill", actor="on call", at=datetime.now(UTC))
+        time.sleep(0.5)
+    assert set(visitors.statuses) == {200} and visitors.statuses[200] > 150, visitors.statuses
+    assert back["to"] == "0.1.0" and visitors.versions[bad] == 0 and len(visitors.gateways) == 2
+    assert {good, "0.1.0"} <= visitors.versions.keys()
+    judged = Ledger(open_database(settings.database_url)).entries(TINY, frozenset({Event.STAGE_JUDGED}))
+    assert [(entry.model_version, entry.record["verdict"]) for entry in reversed(judged)] == [
+        *[(good, "PASS")] * 3,
+        (bad, "FAIL"),
+    ]
+    status = bench.target.status()
+    assert [item["version"] for item in status.models[TINY]] == ["0.1.0"]
