@@ -52,7 +52,9 @@ def inputs(url: str, family: str) -> dict[str, str]:
 def _request(method: str, url: str, path: str, body: Any, timeout: float) -> Any:
     import httpx
 
-    key = os.environ.get("WINDTUNNEL_GATEWAY_API_KEY")
+    from include.serving.keys import own_key
+
+    key = own_key(os.environ)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
         response = httpx.request(method, url + path, json=body, headers=headers, timeout=timeout, trust_env=False)

@@ -70,6 +70,18 @@ def read_clients(environ: Mapping[str, str]) -> tuple[Client, ...]:
     return tuple(clients)
 
 
+def own_key(environ: Mapping[str, str]) -> str | None:
+    """The platform's own key, for those parts of it that ask a gateway; None where there is none.
+
+    Raises:
+        UserError: The file that should hold it cannot be read.
+    """
+    if key := environ.get(KEY_VARIABLE):
+        return key
+    path = environ.get(KEY_FILE_VARIABLE)
+    return _read(path, KEY_FILE_VARIABLE).strip() or None if path else None
+
+
 def _client_of(key: str, where: str) -> Client:
     if len(key) < _MIN_KEY or not key.isascii():
         raise UserError(

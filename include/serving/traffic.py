@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from include.errors import UserError, WindtunnelError, clip
-from include.serving.keys import KEY_VARIABLE
+from include.serving.keys import own_key
 from include.serving.tally import Histogram
 
 _MAX_UNDER_WAY = 256
@@ -247,19 +247,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.rate <= 0 or arguments.units < 1 or not 0 <= arguments.feedback <= 1:
         parser.error("--rate and --units must be positive, --feedback between 0 and 1")
-    plan = Plan(
-        gateway=arguments.gateway.rstrip("/"),
-        family=arguments.family,
-        rate=arguments.rate,
-        feedback=arguments.feedback,
-        units=arguments.units,
-        seconds=arguments.seconds,
-        seed=arguments.seed,
-        api_key=os.environ.get(KEY_VARIABLE) or None,
-    )
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _stop_early)
     try:
+        plan = Plan(
+            gateway=arguments.gateway.rstrip("/"),
+            family=arguments.family,
+            rate=arguments.rate,
+            feedback=arguments.feedback,
+            units=arguments.units,
+            seconds=arguments.seconds,
+            seed=arguments.seed,
+            api_key=own_key(os.environ),
+        )
         examples = dataset_examples(arguments.family, arguments.dataset, arguments.split)
         summary = asyncio.run(_run(plan, examples))
     except _Stopped:

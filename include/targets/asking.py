@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from include.errors import clip
 from include.release.routing import RoutingTable
-from include.serving.keys import KEY_VARIABLE
+from include.serving.keys import own_key
 from include.targets.contract import GatewayError
 
 #: How long a gateway may take to fetch, verify, load and warm up the models of a new routing table.
@@ -85,7 +85,7 @@ def ask(url: str, path: str, query: dict[str, str] | None = None, seconds: float
     """
     import httpx
 
-    key = os.environ.get(KEY_VARIABLE)
+    key = own_key(os.environ)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.get(url + path, params=query, headers=headers, timeout=seconds, trust_env=False)

@@ -9,7 +9,7 @@ import pytest
 
 from include.errors import UserError
 from include.serving.config import OPEN_VARIABLE, GatewayConfig, is_loopback
-from include.serving.keys import CLIENTS_VARIABLE, KEY_FILE_VARIABLE, KEY_VARIABLE, find_client
+from include.serving.keys import CLIENTS_VARIABLE, KEY_FILE_VARIABLE, KEY_VARIABLE, find_client, own_key
 
 KEY = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -54,6 +54,7 @@ def test_keys_come_from_the_environment_a_secret_file_and_a_file_of_hashes(tmp_p
     assert find_client(config.clients, [(b"x-api-key", KEY.encode())]) == own
     for key in (OTHER, OTHER + OTHER):  # the second takes the first's place one day
         assert find_client(config.clients, [(b"authorization", f"bearer {key}".encode())]) == shop
+    assert own_key(environ) == KEY and own_key({KEY_VARIABLE: OTHER, **environ}) == OTHER and own_key({}) is None
     for headers in ([], [(b"x-api-key", b"")], [(b"x-api-key", shop.digests[0])], [(b"authorization", KEY.encode())]):
         assert find_client(config.clients, headers) is None
     shown = repr(config)
