@@ -71,11 +71,13 @@ class DrillSpec(SpecModel):
     Attributes:
         schedule: When `drill__<family>` runs by itself (cron expression, UTC); None: by hand only.
         rate: Requests per second that the drill's users send.
+        labelled: Share of answers that they give feedback on.
         stage_seconds: How long a stage of the drill may take.
     """
 
     schedule: str | None = None
     rate: Annotated[float, Field(gt=0, le=1000)] = 40.0
+    labelled: Fraction = 1.0
     stage_seconds: Annotated[float, Field(ge=5)] = 60.0
 
 

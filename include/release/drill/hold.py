@@ -37,7 +37,8 @@ from include.store.database import open_database
 BAD = "999.0.0"
 LOAD_CHECK = "load check"
 _POLL_SECONDS = 0.2
-_WARM_SECONDS = 1.5
+_WARM_SECONDS, _WARM_REQUESTS = 120.0, 20
+_UNITS = 200
 
 _Record = dict[str, Any]
 _Clock = Callable[[], datetime]
@@ -100,10 +101,14 @@ def hold(
 
 
 def _plan(here: Settings, spec: FamilySpec, fault: Fault, good: Path, *, live: bool) -> FaultPlan:
-    time.sleep(_WARM_SECONDS)  # users ask the champion: a slow model is slow beside it
-    seen = gateway.stats(here, spec.family, 1)["variants"]["champion"]
-    if not seen["requests"]:
-        raise DrillError("no request reached the drill's gateway", where=here.gateway_url)
+    """How bad the model is to be, once users have met the champion: a slow model is slow beside it."""
+    deadline = time.monotonic() + _WARM_SECONDS
+    while (seen := gateway.stats(here, spec.family, 1)["variants"]["champion"])["requests"] < _WARM_REQUESTS:
+        if time.monotonic() > deadline:
+            raise DrillError(
+                f"the champion answered {seen['requests']} requests in {_WARM_SECONDS:g} s", where=here.gateway_url
+            )
+        time.sleep(_POLL_SECONDS)
     latency = seen["latency_p95_ms"] or 0.0
     return fault_plan(spec, fault, code=read_package(good).code, latency_ms=latency, live=live)
 
@@ -171,7 +176,8 @@ def _check_champion(here: Settings, family: str, champion: Variant) -> None:
 @contextmanager
 def _users(here: Settings, spec: FamilySpec, examples: Sequence[Example]) -> Iterator[Callable[[], Summary]]:
     """Traffic while the block runs; afterwards the function tells what it met."""
-    plan = Plan(gateway=here.gateway_url, family=spec.family, rate=spec.release.drill.rate, units=200)
+    drill = spec.release.drill
+    plan = Plan(gateway=here.gateway_url, family=spec.family, rate=drill.rate, feedback=drill.labelled, units=_UNITS)
     loop, stop, done = asyncio.new_event_loop(), asyncio.Event(), list[Summary]()
     thread = threading.Thread(target=lambda: done.append(loop.run_until_complete(replay(plan, examples, stop))))
     thread.start()
