@@ -69,7 +69,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[Measured], float]], ...] = (
 
 def run(quick: bool) -> list[Figure]:
     """Start-up time, throughput, latency and cost, each beside every peer that could be installed."""
-    repeats, seconds = (2, 1.0) if quick else (5, 2.0)
+    repeats, seconds = (2, 1.0) if quick else (4, 1.5)
     workers = len(os.sched_getaffinity(0))
     figures: list[Figure] = []
     for model, (shown, clients) in MODELS.items():
@@ -77,7 +77,7 @@ def run(quick: bool) -> list[Figure]:
         route(prepared)
         recipes = [gateway(prepared, workers), *_peers(prepared, workers)]
         if model == BM25:
-            figures += _start_up(prepared, recipes, 1 if quick else 3)
+            figures += _start_up(prepared, recipes, 1 if quick else 2)
         results = _measured(prepared, recipes, clients, repeats, seconds)
         names = [recipe.name for recipe in recipes[1:]]
         for count in clients:
