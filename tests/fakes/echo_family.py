@@ -27,7 +27,8 @@ class EchoRuntime:
 
     Settings in `echo.json`: `name`; `latency_ms` per call and `row_ms` per row; `fail_on`, `refuse_on`, `hang_on`: a
     text in the question that makes the call raise, or hang until `RELEASE`; `die_on`: one that kills the process;
-    `passages`: what it cites; `load_error`: raised while loading; `die_on_load`: the process is killed there.
+    `passages`: what it cites; `load_ms`, `load_error`: what loading takes, and raises; `die_on_load`: the process is
+    killed there.
     """
 
     inputs: Mapping[str, str] = {"question": "BYTES"}
@@ -83,6 +84,7 @@ class EchoFamily:
 
     def load(self, folder: Path) -> EchoRuntime:
         settings = json.loads((folder / CONFIG).read_text())
+        time.sleep(settings.get("load_ms", 0) / 1e3)
         if settings.get("die_on_load"):
             os.kill(os.getpid(), signal.SIGKILL)
         if "load_error" in settings:
