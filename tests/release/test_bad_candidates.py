@@ -49,7 +49,7 @@ def test_errors_on_one_request_in_ten(production: Production, sleeps: bool) -> N
 def test_three_times_as_slow(production: Production, sleeps: bool) -> None:
     plan = FaultPlan(fault=Fault.SLOW, code=CODE, at_least_ms=300, after=100, sleeps=sleeps)
     found = proved(production, plan, latency_floor_ms=100)
-    assert found["stopped_at"] in (LIVE if sleeps else {"shadow"})
+    assert found["stopped_at"] in (LIVE if sleeps else {"shadow", *LIVE})  # beside a champion that is slow as well
     assert found["failed"] == 0
 
 
