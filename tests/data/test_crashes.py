@@ -44,14 +44,17 @@ class Fuse:
 
 
 class FusedStore(LocalObjectStore):
-    """A local store whose writes burn a fuse."""
+    """A local store whose writes burn a fuse; those of progress do not, of which a slow machine makes more."""
 
     def __init__(self, root: Path, fuse: Fuse) -> None:
         super().__init__(root)
         self._fuse = fuse
 
     def put(self, key: str, data: bytes) -> None:
-        self._fuse.write(lambda: LocalObjectStore.put(self, key, data))
+        if key.endswith(".progress.json"):
+            super().put(key, data)
+        else:
+            self._fuse.write(lambda: LocalObjectStore.put(self, key, data))
 
     def upload(self, key: str, path: Path) -> None:
         self._fuse.write(lambda: LocalObjectStore.upload(self, key, path))
@@ -111,7 +114,7 @@ def test_killed_at_every_single_write(
     whole = fused(None, False)
     attempt(settings_in(tmp_path / "reference"), source.folder, whole)
     expected = facts(settings_in(tmp_path / "reference"))
-    assert whole.writes > 30
+    assert whole.writes > 25
     for at in range(1, whole.writes + 1):
         settings = settings_in(tmp_path / f"{at}")
         with pytest.raises(Killed):
