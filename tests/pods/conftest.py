@@ -56,7 +56,7 @@ class WarmServer:
 
     folder: Path
     root: Path = PROJECT_ROOT
-    minutes: float = 5
+    minutes: float = 60  # other files' tests may come in between
     patch: str = ""
     process: subprocess.Popen[bytes] = field(init=False)
 

@@ -100,6 +100,7 @@ def test_a_pod_can_be_stopped_while_it_is_only_starting(runner: LocalPodRunner, 
     """Its supervisor holds the lock before it has written who it is."""
     starter = ThreadPoolExecutor(1).submit(runner.start, PodSpec("p", python("import time; time.sleep(60)")))
     while runner.status("p").phase is not PodPhase.RUNNING:
+        assert not (starter.done() and starter.exception()), starter.exception()
         time.sleep(0.0005)
     began = time.monotonic()
     runner.stop("p")
