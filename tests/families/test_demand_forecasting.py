@@ -130,11 +130,11 @@ def test_a_request_is_checked_by_its_types_and_ranges(
 ) -> None:
     runtime = CODE.load(trained[0])
     request = forecasts(hours, "test").request(0)
-    values = one_row(runtime, request, max_text=100)
+    values = one_row(runtime, request, max_text=100, max_values=1000)
     assert runtime.answer(runtime.predict(values), 0)["rentals"] >= 0
     for name, value in (("hour", 7.5), ("holiday", 1), ("weather", 3), ("temperature", "warm")):
         with pytest.raises(RequestError, match=name):
-            one_row(runtime, {**request, name: value}, max_text=100)
+            one_row(runtime, {**request, name: value}, max_text=100, max_values=1000)
     for name, value in (("hour", 24), ("weather", "hail"), ("rentals_week_mean", -1.0)):
         with pytest.raises(DataError, match=name):
             runtime.predict({**values, name: [value]})
@@ -146,7 +146,7 @@ def test_it_speaks_the_open_inference_protocol(hours: BicycleHours, trained: tup
         {"name": name, "shape": [3], "datatype": kind, "data": list(found.inputs[name][:3])}
         for name, kind in INPUTS.items()
     ]
-    inputs, count = batch(runtime, InferRequest.model_validate({"inputs": tensors}), 16, 100)
+    inputs, count = batch(runtime, InferRequest.model_validate({"inputs": tensors}), 16, 100, 1000)
     assert count == 3
     outputs = runtime.predict(inputs)
 
@@ -156,7 +156,7 @@ def test_it_speaks_the_open_inference_protocol(hours: BicycleHours, trained: tup
 
     told = tensor_out(runtime, Outputs(), "rentals")  # type: ignore[arg-type]
     assert (told["shape"], told["datatype"]) == ([3], "FP32")
-    alone = [runtime.predict(one_row(runtime, found.request(row), 100))["rentals"][0] for row in range(3)]
+    alone = [runtime.predict(one_row(runtime, found.request(row), 100, 1000))["rentals"][0] for row in range(3)]
     assert told["data"] == pytest.approx(alone, rel=1e-5)
 
 

@@ -34,7 +34,7 @@ _TRAINER = {"max_epochs": 3, "checkpoint_every_steps": 5}  # of 12 steps each
 
 
 #: Real trainings, of which a crowded machine makes minutes.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
