@@ -26,7 +26,7 @@ KIT = Path(os.environ.get("WINDTUNNEL_KUBERNETES_KIT") or ROOT.parent / "shared"
 ASKED_FOR = "WINDTUNNEL_TEST_KUBERNETES"
 #: In the cluster: this checkout, and the code that a test gives its pods.
 CHECKOUT, CODE = "/windtunnel", "/code"
-_PROBE_SECONDS = 180
+_PROBE_SECONDS, _UP_SECONDS = 180, 600
 IMAGE = "localhost/debian-python:1"
 
 
@@ -43,7 +43,10 @@ def kubeconfig() -> str:
     cache = os.environ.get("WINDTUNNEL_KUBERNETES_HOME") or Path.home() / ".cache" / "windtunnel-kubernetes"
     if not (KIT / "up").is_file() or not (Path(cache) / "bin" / "kube-apiserver").is_file():
         raise NoCluster(f"no cluster: KUBECONFIG is not set, and {KIT} has not built one")
-    done = subprocess.run([KIT / "up"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([KIT / "up"], capture_output=True, text=True, check=False, timeout=_UP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise NoCluster(f"{KIT / 'up'} took more than {_UP_SECONDS} s") from None
     if done.returncode:
         raise NoCluster(f"{KIT / 'up'} failed: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.strip().splitlines()[-1].partition("=")[2]

@@ -20,6 +20,8 @@ from tests.kubernetes.conftest import HERE, environment_on, wait_for
 DAG_ID = "steps"
 SECONDS = 300
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def airflow(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainAirflow]:

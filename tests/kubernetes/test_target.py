@@ -38,6 +38,8 @@ from tests.targets.conformance import Bench, TargetConformance, under_load
 KEY = "a-key-of-the-tests-own"
 NAME = "windtunnel-gateway"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def environ(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.plain_airflow import PlainAirflow
 from include.embedded.airflow_settings import apply_settings, read_settings
 from tests.kubernetes.cluster import ROOT, Site
@@ -12,6 +14,8 @@ from tests.kubernetes.conftest import environment_on
 DAG_ID = "train__compliance_qa"
 STEPS = {"ingest", "validate", "publish", "sweep", "fit", "evaluate"}
 SECONDS = 2400
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_family_goes_from_data_to_a_registered_candidate_in_pods(site: Site, tmp_path: Path, code: Path) -> None:
