@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.constructor import SafeConstructor
 
 from include.errors import UserError
 from include.spec.models import MODEL_KEYS, AnyFamilySpec, DataFamilySpec, FamilySpec
@@ -29,6 +30,8 @@ from include.spec.probing import CHANGES
 
 FAMILIES = Path(__file__).resolve().parent.parent / "families"
 DEFAULT_PROFILE = "default"
+#: libyaml's where it is there: every process that reads a DAG file reads all specs.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _Path = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -247,10 +250,10 @@ def _read(path: Path) -> tuple[Any, dict[_Path, int]]:
 @lru_cache(maxsize=32)
 def _parsed(text: str) -> tuple[Any, dict[_Path, int]]:
     """Kept by content: one DAG file asks for its families several times."""
-    return _plain(yaml.compose(text, Loader=yaml.SafeLoader))
+    return _plain(yaml.compose(text, Loader=_LOADER), SafeConstructor())
 
 
-def _plain(node: yaml.Node | None, at: _Path = ()) -> tuple[Any, dict[_Path, int]]:
+def _plain(node: yaml.Node | None, scalars: SafeConstructor, at: _Path = ()) -> tuple[Any, dict[_Path, int]]:
     """The value of a YAML node, and the line (from 1) of every path in it."""
     if node is None:
         return None, {(): 1}
@@ -263,7 +266,7 @@ def _plain(node: yaml.Node | None, at: _Path = ()) -> tuple[Any, dict[_Path, int
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
-            value, inner = _plain(value_node, (*at, key))
+            value, inner = _plain(value_node, scalars, (*at, key))
             mapping[key] = value
             lines |= inner
             lines[(*at, key)] = key_node.start_mark.line + 1
@@ -271,11 +274,11 @@ def _plain(node: yaml.Node | None, at: _Path = ()) -> tuple[Any, dict[_Path, int
     if isinstance(node, yaml.SequenceNode):
         items: list[Any] = []
         for index, item_node in enumerate(node.value):
-            value, inner = _plain(item_node, (*at, index))
+            value, inner = _plain(item_node, scalars, (*at, index))
             items.append(value)
             lines |= inner
         return items, lines
-    return yaml.SafeLoader("").construct_object(node, deep=True), lines
+    return scalars.construct_object(node, deep=True), lines
 
 
 def _merge(base: Any, over: Any, at: _Path, over_at: _Path, lines: dict[_Path, int]) -> Any:
