@@ -250,7 +250,11 @@ def _read(path: Path) -> tuple[Any, dict[_Path, int]]:
 @lru_cache(maxsize=32)
 def _parsed(text: str) -> tuple[Any, dict[_Path, int]]:
     """Kept by content: one DAG file asks for its families several times."""
-    return _plain(yaml.compose(text, Loader=_LOADER), SafeConstructor())
+    try:
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)  # fails as well, and says better what is wrong and where
+    return _plain(node, SafeConstructor())
 
 
 def _plain(node: yaml.Node | None, scalars: SafeConstructor, at: _Path = ()) -> tuple[Any, dict[_Path, int]]:

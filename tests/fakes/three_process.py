@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tests.fakes import datasets  # isort: split
-
 from include.training.command import main
+from tests.fakes import datasets
 from tests.fakes.three_frameworks import ThreeRows
 
 if __name__ == "__main__":

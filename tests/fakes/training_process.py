@@ -6,9 +6,8 @@ import sys
 
 import pyarrow.compute  # noqa: F401 - SmallRulebook filters with it
 
-from tests.fakes import datasets  # isort: split
-
 from include.training.command import main
+from tests.fakes import datasets
 from tests.fakes.small_rulebook import SmallRulebook
 from tests.fakes.wide_family import FAMILY, WideDataset
 

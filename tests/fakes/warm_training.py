@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib
 
-import tests.fakes.datasets  # noqa: F401 - before the steps, which keep what they import from there
-
 for name in ("training.fit", "training.worker", "training.trial", "training.sweep", "training.study_trials"):
     importlib.import_module(f"include.{name}")
 importlib.import_module("include.families.compliance_qa.lightning_parts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from include.errors import DataError, WindtunnelError
@@ -128,13 +130,16 @@ def test_the_first_process_of_a_container_ends_when_it_is_told_to(settings: Sett
     process = subprocess.Popen(
         ["unshare", "--pid", "--fork", "--kill-child", sys.executable, str(tmp_path / "sleeps.py"), "fit", "--run",
          store.uri(made.document_key)],
-        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": f"{os.getcwd()}:{tmp_path}"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": f"{os.getcwd()}:{tmp_path}"},
     )  # fmt: skip
     try:
-        assert process.stdout is not None and process.stdout.readline() == b"working\n"
-        first = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
-        os.kill(first, signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.stdout is not None
+        said = list(itertools.takewhile(lambda line: line != b"working\n", process.stdout))
+        (first,) = psutil.Process(process.pid).children()
+        first.send_signal(signal.SIGTERM)
+        left, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGTERM, (said, left)
     finally:
         process.kill()
         process.wait()
