@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from include.errors import DataError
-from include.families.compliance_qa.answers import quote, sentences
+from include.families.compliance_qa.answers import quote, sentence_words, sentences
 from include.families.compliance_qa.runtime import RetrievalRuntime, RuntimeFault
 from tests.families.conftest import Packages
 
@@ -167,12 +168,16 @@ def test_quotes_are_sentences_of_the_passage_that_share_rare_words() -> None:
         "Nothing else applies.",
     ]
 
-    def words(texts: list[str]) -> list[list[str]]:
+    def words(texts: Sequence[str]) -> list[list[str]]:
         return [text.lower().strip(".?").split() for text in texts]
 
+    def quoted(question: str, text: str, rarity: dict[str, float]) -> str:
+        return quote(words([question])[0], sentence_words(text, words), rarity)
+
     rarity = {"tidal": 3.0, "reserve": 2.0, "firms": 0.1}
-    assert quote("Is the Tidal Reserve for firms?", text, words, rarity) == (  # type: ignore[arg-type]
+    assert quoted("Is the Tidal Reserve for firms?", text, rarity) == (
         "Firms must file. The Tidal Reserve is held in cash; it is renewed each year."
     )
-    assert quote("Unheard of?", text, words, {}).startswith("Firms must file.")  # type: ignore[arg-type]
-    assert len(quote("x", "word " * 1000, words, {})) <= 600  # type: ignore[arg-type]
+    assert quoted("Unheard of?", text, {}).startswith("Firms must file.")
+    assert len(quoted("x", "word " * 1000, {})) <= 600
+    assert quoted("x", "", {}) == ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _SENTENCE_END = re.compile(r"(?<=[.;:!?])\s+(?=[\"'(A-Z0-9])")
 _MAX_SENTENCES = 3
@@ -21,18 +21,28 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
-def quote(question: str, text: str, words: Words, rarity: Mapping[str, float]) -> str:
-    """The at most three sentences that share the rarest words with the question, in the order of the passage.
+def sentence_words(text: str, words: Words) -> list[tuple[str, frozenset[str]]]:
+    """Each sentence of a passage, in order, with its stemmed words.
 
     Args:
         words: Stemmed words of texts, as the lexical index splits them.
-        rarity: Weight of a word; unknown words weigh nothing.
     """
     parts = sentences(text)
+    return list(zip(parts, map(frozenset, words(parts) if parts else ()), strict=True))
+
+
+def quote(asked: Iterable[str], passage: Sequence[tuple[str, frozenset[str]]], rarity: Mapping[str, float]) -> str:
+    """The at most three sentences that share the rarest words with the question, in the order of the passage.
+
+    Args:
+        asked: The question's stemmed words.
+        passage: What `sentence_words` made of it.
+        rarity: Weight of a word; unknown words weigh nothing.
+    """
+    parts = [sentence for sentence, _ in passage]
     if len(parts) > 1:
-        asked, *said = words([question, *parts])
         wanted = set(asked)
-        weights = [sum(rarity.get(word, 0.0) for word in wanted & set(sentence)) for sentence in said]
+        weights = [math.fsum(rarity.get(word, 0.0) for word in wanted & said) for _, said in passage]
         best = sorted(range(len(parts)), key=lambda i: (-weights[i], i))[:_MAX_SENTENCES]
         kept = [i for i in best if weights[i] > 0] or [0, 1]
         parts = [parts[i] for i in sorted(kept)]

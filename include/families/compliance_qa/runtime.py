@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from include.errors import DataError, WindtunnelError
-from include.families.compliance_qa.answers import quote, word_rarity
+from include.families.compliance_qa.answers import quote, sentence_words, word_rarity
 from include.families.compliance_qa.bm25 import FOLDER, Bm25Index
 from include.families.compliance_qa.config import ModelConfig
 from include.families.compliance_qa.fusion import confidence, fuse, scaled
@@ -32,6 +33,7 @@ CONFIG, PASSAGES, EMBEDDINGS, ENCODER, TOKENIZER = (
 )
 CITED = 3
 _TERMS = 5
+_QUOTED = 4096  # passages whose sentences are kept taken apart
 _ENCODE_ROWS = 32
 
 Scores = NDArray[np.float32]
@@ -112,6 +114,8 @@ class RetrievalRuntime:
         self._number = {key: number for number, key in enumerate(self._keys)}
         self._bm25 = Bm25Index.load(folder / FOLDER, self.config.model.bm25)
         self._rarity = word_rarity(self._bm25.document_counts(), len(self._keys))
+        # few passages answer most questions; no method of this object, which would keep it alive
+        self._sentences = lru_cache(_QUOTED)(partial(sentence_words, words=self._bm25.words))
         self._encoder: OnnxEncoder | None = None
         self._embeddings: Scores | None = None
         if self.config.dense:
@@ -165,8 +169,8 @@ class RetrievalRuntime:
             "passage_ids": [[self._keys[number] for number in row] for row in best],
             "scores": [[round(float(score), 6) for score in row] for row in top],
             "answer": [
-                quote(question, self._texts[row[0]], self._bm25.words, self._rarity)
-                for question, row in zip(questions, best, strict=True)
+                quote(asked, self._sentences(self._texts[row[0]]), self._rarity)
+                for asked, row in zip(words, best, strict=True)
             ],
             "confidence": [round(float(value), 6) for value in sure],
             "why": [
