@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from include.cli.context import chosen_family, live_settings
+from include.cli.context import chosen_family, chosen_version, live_settings
 from include.cli.output import Output
 from include.errors import DataError, UserError
 from include.settings import Settings
@@ -102,25 +102,18 @@ def check(arguments: argparse.Namespace, out: Output) -> int:
     """Asks every known case of a version; exit status 3 where one comes out wrong."""
     from include.evaluation.cases import check_cases, read_cases
     from include.families.contract import load_code
-    from include.release.candidate import champion
     from include.release.packages import verify_usable
-    from include.release.registry import find_version
-    from include.store.database import open_database
 
     family, settings = chosen_family(arguments.family), live_settings()
-    serving = champion(settings, family)
-    if arguments.version is None and serving is None:
-        raise UserError(f"nothing of {family} serves yet", hint="name a version: `windtunnel versions` lists them")
-    version = arguments.version or (serving or {})["version"]
-    row = find_version(open_database(settings.database_url), family, version)
+    row = chosen_version(settings, family, arguments.version)
     package = verify_usable(settings, family, row.digest)
     runtime = load_code(package.code).load(settings.home / "cache" / "packages" / family / row.digest)
     found = check_cases(runtime, read_cases(cases_file(family)))
     if out.as_json:
-        out.document({"version": version, **found})
+        out.document({"version": row.version, **found})
     else:
         wrong = len(found["failed"])
-        out.line(f"{family} {version}: {found['n'] - wrong} of {found['n']} cases come out right", style="bold")
+        out.line(f"{family} {row.version}: {found['n'] - wrong} of {found['n']} cases come out right", style="bold")
         for case in found["failed"]:
             out.line(f"  {case['id']}: {case['found']}; asked for {case['asks']}")
     return EXIT_WRONG if found["failed"] else 0

@@ -12,6 +12,7 @@ from include.settings import Settings
 if TYPE_CHECKING:
     from include.embedded.airflow_api import AirflowApi
     from include.embedded.stack import StackView
+    from include.release.registry import ModelVersion
 
 
 def live_settings() -> Settings:
@@ -68,3 +69,21 @@ def chosen_family(name: str | None) -> str:
     if len(names) != 1:
         raise UserError("say which family", hint=f"one of: {', '.join(names) or '(there is none)'}")
     return names[0]
+
+
+def chosen_version(settings: Settings, family: str, version: str | None) -> ModelVersion:
+    """The registered version; the one that serves where none was named.
+
+    Raises:
+        UserError: It is not registered, or nothing serves yet.
+    """
+    from include.release.candidate import champion
+    from include.release.registry import find_version
+    from include.store.database import open_database
+
+    if version is None:
+        serving = champion(settings, family)
+        if serving is None:
+            raise UserError(f"nothing of {family} serves yet", hint="name a version: `windtunnel versions` lists them")
+        version = str(serving["version"])
+    return find_version(open_database(settings.database_url), family, version)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from include.cli.context import chosen_family, live_settings
+from include.cli.context import chosen_family, chosen_version, live_settings
 from include.cli.output import Output
 from include.errors import UserError, WindtunnelError, clip
 
@@ -32,28 +32,21 @@ def add_proof(add: Callable[..., argparse.ArgumentParser]) -> None:
 def card(arguments: argparse.Namespace, out: Output) -> int:
     """Shows the card or the report of a version; refuses one that was changed since."""
     from include.evaluation.documents import CARD, REPORT, document_of, read
-    from include.release.candidate import champion
-    from include.release.registry import find_version
-    from include.store.database import open_database
     from include.store.objects import open_store
 
     family, settings = chosen_family(arguments.family), live_settings()
-    serving = champion(settings, family)
-    if arguments.version is None and serving is None:
-        raise UserError(f"nothing of {family} serves yet", hint="name a version: `windtunnel versions` lists them")
-    version = arguments.version or (serving or {})["version"]
-    row = find_version(open_database(settings.database_url), family, version)
+    row = chosen_version(settings, family, arguments.version)
     name = REPORT if arguments.report else CARD
     document = document_of(row.record, name)
     if document is None:
         raise UserError(
-            f"version {version} was registered without a {name}",
+            f"version {row.version} was registered without a {name}",
             where=family,
             hint="a baseline has none; versions of earlier releases name theirs without a digest",
         )
     text = read(open_store(settings.store_url), document).decode()
     if out.as_json:
-        out.document({"version": version, "key": document.key, "sha256": document.digest, name: text})
+        out.document({"version": row.version, "key": document.key, "sha256": document.digest, name: text})
     else:
         print(text)
     return 0
