@@ -30,6 +30,7 @@ FAULTS = {
     "failing": "errors on some questions",
     "leaking": "keeps memory of every request",
     "crashing": "takes its process along when it loads",
+    "killing": "takes its process along on some questions",
 }
 
 

@@ -11,7 +11,7 @@ from include.cli.context import chosen_family, live_settings
 from include.cli.output import Output
 
 #: What can be wrong with the model (`include.release.drill.faults.Fault`).
-FAULTS = ("slow", "wrong", "skewed", "failing", "leaking", "crashing")
+FAULTS = ("slow", "wrong", "skewed", "failing", "leaking", "crashing", "killing")
 EXIT_OK, EXIT_MISSED = 0, 1
 
 

@@ -1,7 +1,9 @@
-"""The checks of a stage: errors, latency, quality, memory, budget; each passes, fails, or waits for more. Pure.
+"""The checks of a stage: errors, crashes, latency, quality, memory, budget. Each passes, fails, or waits. Pure.
 
 * *errors*: fails as soon as the candidate's error rate is surely above the limit, passes while the observed rate is
   not;
+* *crashes*: fails when more processes of the gateway died over requests of the candidate than allowed: the error rate
+  hides how many of the champion's requests, and of the seconds until a process is there again, each of them costs;
 * *latency*: passes when the candidate's p95 is at or under the floor, or under the allowed multiple of the champion's.
   A tail above that may be a moment's load, so it waits, and fails when the stage's time is over; when even the median
   is above it, half of the requests are too slow and it fails at once, or, where the candidate has all traffic and no
@@ -53,6 +55,8 @@ class Check:
 def all_checks(given: StageInput) -> list[Check]:
     """Every check's answer."""
     checks = [_errors(given), _latency(given), _quality(given), _minima(given)]
+    if given.candidate.crashes:
+        checks.append(_crashes(given))
     if (memory := _memory(given)) is not None:
         checks.append(memory)
     if (budget := budget_of(given)) is not None:
@@ -82,6 +86,13 @@ def _errors(given: StageInput) -> Check:
     if rate <= limit:
         return Check("errors", State.PASS, text)
     return Check("errors", State.FAIL if low > limit else State.WAIT, text)
+
+
+def _crashes(given: StageInput) -> Check:
+    seen, limit = given.candidate.crashes, given.guardrails.max_crashes
+    died = "process died" if seen == 1 else "processes died"
+    text = f"crashes: {seen} gateway {died} over requests of the candidate, allowed {limit}"
+    return Check("crashes", State.FAIL if seen > limit else State.PASS, text)
 
 
 def _latency(given: StageInput) -> Check:

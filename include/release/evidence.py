@@ -22,12 +22,17 @@ class Quality(BaseModel):
 
 
 class Observed(BaseModel):
-    """What one variant did in a stage."""
+    """What one variant did in a stage.
+
+    Attributes:
+        crashes: Deaths of a gateway process that had a request of this variant under way.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     requests: int = 0
     errors: int = 0
+    crashes: int = 0
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
     labels: int = 0
@@ -97,6 +102,7 @@ def _merged(first: Observed, second: Observed) -> Observed:
     return Observed(
         requests=first.requests + second.requests,
         errors=first.errors + second.errors,
+        crashes=first.crashes + second.crashes,
         latency_p50_ms=second.latency_p50_ms if second.latency_p50_ms is not None else first.latency_p50_ms,
         latency_p95_ms=second.latency_p95_ms if second.latency_p95_ms is not None else first.latency_p95_ms,
         labels=first.labels + second.labels,

@@ -5,7 +5,8 @@ mixed: `live` answers went to clients, `shadow` answers went nowhere, `direct` r
 and say nothing about a split.
 
 A request is counted when it begins and when it ends. What had begun and not ended when a process was killed failed,
-and is counted as errors by the process that takes its place: a model that crashes the process is one that fails.
+and is counted as errors, and once as a crash, by the process that takes its place: a model that takes the process along
+is one that fails, and worse.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from include.serving.tally import BUCKETS, Cell, GenerationCounts, Lane, Moments
 
 log = logging.getLogger(__name__)
 
-_BEGUN, _REQUESTS, _ERRORS, _LABELS, _TOTAL_MS, _FIRST_BUCKET = range(6)  # words of a cell
+_BEGUN, _REQUESTS, _ERRORS, _CRASHES, _LABELS, _TOTAL_MS, _FIRST_BUCKET = range(7)  # words of a cell
 _N, _MEAN, _SQUARES = range(3)  # words of moments
 _CELL_WORDS, _MOMENT_WORDS = _FIRST_BUCKET + BUCKETS, 3
 _CELLS, _MOMENTS = 2048, 4096
@@ -227,6 +228,7 @@ class Stats:
             lost = words.ints[_BEGUN] - words.ints[_REQUESTS]
             words.ints[_REQUESTS] += lost
             words.ints[_ERRORS] += lost
+            words.ints[_CRASHES] += lost > 0
 
 
 def _key(family: str, generation: int, *rest: str) -> str:
@@ -243,7 +245,8 @@ def _place(key: str) -> Place:
 
 
 def _cell(place: Place, words: Words) -> Cell:
-    cell = Cell(place, words.ints[_REQUESTS], words.ints[_ERRORS], words.ints[_LABELS])
+    counts = words.ints
+    cell = Cell(place, counts[_REQUESTS], counts[_ERRORS], counts[_LABELS], counts[_CRASHES])
     cell.latency.counts = list(words.ints[_FIRST_BUCKET:])
     cell.latency.total_ms = words.floats[_TOTAL_MS]
     return cell

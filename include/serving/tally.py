@@ -110,12 +110,17 @@ class Moments:
 
 @dataclass
 class Cell:
-    """Counts of one variant in one lane of one generation."""
+    """Counts of one variant in one lane of one generation.
+
+    Attributes:
+        crashes: Deaths of a process that had a request of the variant under way.
+    """
 
     place: Place
     requests: int = 0
     errors: int = 0
     labels: int = 0
+    crashes: int = 0
     latency: Histogram = field(default_factory=Histogram)
     quality: dict[str, Moments] = field(default_factory=dict)
 
@@ -123,6 +128,7 @@ class Cell:
         self.requests += other.requests
         self.errors += other.errors
         self.labels += other.labels
+        self.crashes += other.crashes
         self.latency.merge(other.latency)
         _merge_moments(self.quality, other.quality)
 
@@ -130,6 +136,7 @@ class Cell:
         return {
             "requests": self.requests,
             "errors": self.errors,
+            "crashes": self.crashes,
             "latency_p50_ms": self.latency.quantile(0.50),
             "latency_p95_ms": self.latency.quantile(0.95),
             "latency_p99_ms": self.latency.quantile(0.99),
@@ -174,6 +181,7 @@ class GenerationCounts:
                 **cell.place._asdict(),
                 "requests": cell.requests,
                 "errors": cell.errors,
+                "crashes": cell.crashes,
                 "labels": cell.labels,
                 "total_ms": cell.latency.total_ms,
                 "latencies": {str(index): count for index, count in enumerate(cell.latency.counts) if count},
@@ -190,7 +198,8 @@ class GenerationCounts:
         for row in record["cells"]:
             lane = Lane(row["lane"])
             place = Place(row["family"], row["generation"], Role(row["role"]), row["version"], row["digest"], lane)
-            cell = Cell(place, row["requests"], row["errors"], row["labels"], quality=_moments_from(row["quality"]))
+            cell = Cell(place, row["requests"], row["errors"], row["labels"], row.get("crashes", 0))
+            cell.quality = _moments_from(row["quality"])
             for index, count in row["latencies"].items():
                 cell.latency.counts[int(index)] = count
             cell.latency.total_ms = row["total_ms"]

@@ -31,6 +31,8 @@ class GuardrailSpec(SpecModel):
             with too few labels for that a stage ends INCONCLUSIVE, and a person may wave it on before.
         max_memory_growth_mb: How much the process that answers may grow: in the load check, where the candidate is
             alone in it, and in the gateway during a stage. None: memory is not looked at.
+        max_crashes: Processes of the gateway that may die in a stage with a request of the candidate under way. One
+            death may be the machine's or a person's doing; each takes the requests beside it along.
         error_budget: Share of the candidate's live requests that may fail in the whole rollout, all stages together.
             More, and the candidate comes down whatever the single stage says. None: stages are judged alone.
     """
@@ -42,6 +44,7 @@ class GuardrailSpec(SpecModel):
     max_quality_drop: Fraction = 0.05
     quality_proof: Proof = Proof.OBSERVED
     max_memory_growth_mb: Annotated[float, Field(gt=0)] | None = None
+    max_crashes: Annotated[int, Field(ge=0)] = 1
     error_budget: Fraction | None = None
 
 

@@ -1,4 +1,4 @@
-"""Five kinds of bad candidate, each a real package, through the real engine and a real gateway, under traffic.
+"""Six kinds of bad candidate, each a real package, through the real engine and a real gateway, under traffic.
 
 Opt-in, because each takes up to a minute: `WINDTUNNEL_PROOFS=1 pytest -s tests/release/test_bad_candidates.py` prints
 where each was stopped, and how long finding it and taking it back took.
@@ -69,6 +69,13 @@ def test_a_memory_leak(production: Production, sleeps: bool) -> None:
     found = proved(production, plan, max_memory_growth_mb=60, latency_floor_ms=5000)
     assert found["stopped_at"] in (LIVE if sleeps else {LOAD_CHECK})
     assert "memory: the gateway grew" in found["why"] if sleeps else "its process grew" in found["why"]
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_a_crash_on_one_request_in_fifty(production: Production, sleeps: bool) -> None:
+    found = proved(production, FaultPlan(fault=Fault.KILLING, code=CODE, share=0.02, after=100, sleeps=sleeps))
+    assert found["stopped_at"] in (LIVE if sleeps else {LOAD_CHECK, "shadow"})
+    assert "gateway processes died" in found["why"] or found["stopped_at"] == LOAD_CHECK
 
 
 @pytest.mark.parametrize("abruptly", [False, True])

@@ -29,6 +29,22 @@ class TestMemory:
         assert (answer(outcome), "memory" in outcome["checks"]) == ("PASS", False)
 
 
+class TestCrashes:
+    @pytest.mark.parametrize(("crashes", "expected"), [(0, "PASS"), (1, "PASS"), (2, "FAIL")])
+    def test_more_deaths_than_allowed_fail_whatever_the_error_rate(self, crashes: int, expected: str) -> None:
+        outcome = judged(seen(crashes=crashes))
+        assert answer(outcome) == expected
+        assert ("crashes" in outcome["checks"]) is (crashes > 0)
+
+    def test_those_of_the_champion_are_not_the_candidates(self) -> None:
+        assert answer(judged(champion=seen(crashes=9))) == "PASS"
+
+    def test_the_site_says_how_many(self) -> None:
+        strict = {**RAILS.model_dump(), "max_crashes": 0}
+        outcome = judged(seen(crashes=1), guardrails=strict)
+        assert outcome["why"][0] == "crashes: 1 gateway process died over requests of the candidate, allowed 0"
+
+
 class TestProof:
     """Where the spec asks for proof, a candidate that only looks good enough does not go on."""
 

@@ -96,6 +96,13 @@ class TestHeld:
         self.untouched(production)
 
     @pytest.mark.slow
+    def test_one_that_kills_the_gateways_processes_is_taken_back(self, production: Production) -> None:
+        found = production.hold(Fault.KILLING, live=True)
+        assert (found["outcome"], found["stopped_at"], found["verdict"]) == ("stopped", "canary", "FAIL")
+        assert "gateway processes died" in found["why"] or found["why"].startswith("errors: ")
+        self.untouched(production)
+
+    @pytest.mark.slow
     def test_what_gets_through_is_told_as_missed(self, production: Production) -> None:
         harmless = FaultPlan(fault=Fault.WRONG, code=CODE, share=0.0)
         found = production.hold(Fault.WRONG, plan=harmless)

@@ -69,10 +69,13 @@ def test_who_takes_a_killed_process_place_goes_on_and_counts_what_was_under_way_
     (found,) = second.counts("echo", 1)
     assert found is not None
     cell = found.cells["1.0.0", Lane.LIVE]
-    assert (cell.requests, cell.errors, cell.labels) == (12, 4, 11)
+    assert (cell.requests, cell.errors, cell.labels, cell.crashes) == (12, 4, 11, 1)
+    assert GenerationCounts.from_record(found.to_record()).cells["1.0.0", Lane.LIVE].crashes == 1
     third = Stats(memory)
     (again,) = third.counts("echo", 1)
-    assert again is not None and again.cells["1.0.0", Lane.LIVE].requests == 12
+    assert again is not None
+    cell = again.cells["1.0.0", Lane.LIVE]
+    assert (cell.requests, cell.crashes) == (12, 1)
 
 
 def test_what_was_written_counts_after_a_restart_and_beside_other_gateways(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Fault(str, Enum):
     FAILING = "failing"  # on some inputs
     LEAKING = "leaking"
     CRASHING = "crashing"  # when it loads
+    KILLING = "killing"  # its process, on some inputs
 
 
 class FaultPlan(BaseModel):
@@ -49,11 +50,11 @@ class FaultPlan(BaseModel):
         code: The family's own code, which loads the model below the fault.
         after: Rows that it answers well first, those of its warm-up included.
         sleeps: It goes on answering well until `wake` was called, as a model whose fault shows only among users.
-        share: Of inputs that get a wrong or skewed answer, or an error; always the same ones.
+        share: Of inputs that get a wrong or skewed answer, an error, or end the process; always the same ones.
         times: How often a slow model computes every answer.
         at_least_ms: How long a slow model takes for a call at least.
         kilobytes: What a leaking model keeps of every row.
-        abruptly: Whether a crashing model takes its process along, instead of raising an error.
+        abruptly: Whether a model that crashes as it loads takes its process along, instead of raising an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,8 +160,10 @@ class FaultyRuntime:
         fault = self._plan.fault
         if fault is Fault.LEAKING:
             self._kept.append(b"x" * (self._plan.kilobytes * 1000))
-        if fault not in {Fault.WRONG, Fault.SKEWED, Fault.FAILING} or _point(row) >= self._plan.share:
+        if fault not in {Fault.WRONG, Fault.SKEWED, Fault.FAILING, Fault.KILLING} or _point(row) >= self._plan.share:
             return row
+        if fault is Fault.KILLING:
+            _crash(abruptly=True)
         if fault is Fault.FAILING:
             raise RuntimeError("this model is bad on purpose: it fails on some inputs")
         if fault is Fault.SKEWED:

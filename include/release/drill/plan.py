@@ -13,7 +13,7 @@ from include.spec.models import FamilySpec
 from include.spec.rollout import ReleaseSpec, StageSpec
 
 #: Faults in the order in which a family's drills take turns.
-TURNS = (Fault.SLOW, Fault.WRONG, Fault.CRASHING, Fault.SKEWED, Fault.FAILING, Fault.LEAKING)
+TURNS = (Fault.SLOW, Fault.WRONG, Fault.CRASHING, Fault.SKEWED, Fault.FAILING, Fault.LEAKING, Fault.KILLING)
 #: Rows that a model answers while it is loaded and warmed up: a fault must not show there.
 WARM_ROWS = 100
 #: How far beyond a limit a fault goes, so that finding it is no matter of luck.
