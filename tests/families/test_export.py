@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,3 +114,44 @@ def test_weights_that_were_brought_from_another_model_are_exported_with_what_lea
     save_file({**state, f"encoder.{name}": below}, tmp_path / "more.safetensors")
     export_module._load(encoder, tmp_path / "more.safetensors")
     assert torch.equal(encoder.state_dict()[name], below)
+
+
+class TestEightBits:
+    def export(self, packages: Packages, folder: Path, **config: Any) -> dict[str, Any]:
+        config = {"serve_precision": "int8", **config}
+        prepared = replace(packages.prepared, config=CONFIG.model_copy(update=config))
+        folder.mkdir()
+        return export_trained(prepared, packages.weights, folder)
+
+    def test_a_smaller_encoder_that_answers_alike(self, packages: Packages, tmp_path: Path, settings: Settings) -> None:
+        facts = self.export(packages, tmp_path / "a", int8_max_drop=1.0)
+        assert facts["precision"] == "int8"
+        assert facts["int8_map_at_10_change"]["n"] == len(packages.prepared.validation.texts)
+        small, full = (folder / "encoder.onnx" for folder in (tmp_path / "a", packages.trained))
+        assert small.stat().st_size < 0.8 * full.stat().st_size
+        texts = packages.prepared.validation.texts
+        ours, theirs = (RetrievalRuntime(folder).embed(texts) for folder in (tmp_path / "a", packages.trained))
+        assert (ours * theirs).sum(axis=1).min() > 0.95
+        assert not np.array_equal(ours, theirs)
+        self.export(packages, tmp_path / "b", int8_max_drop=1.0)
+        first, second = (seal(tmp_path / name, "compliance_qa", CODE, {}) for name in "ab")
+        assert first.digest == second.digest
+        verify(tmp_path / "a", first.digest)
+
+    def test_one_that_ranks_worse_is_not_taken(
+        self, packages: Packages, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def ruined(_: Path, target: Path) -> None:
+            encoder = load_encoder(CONFIG).eval()
+            with torch.no_grad():
+                for value in encoder.learning().values():
+                    value.normal_()
+            export_onnx(encoder, target)
+
+        monkeypatch.setattr(export_module, "quantise", ruined)
+        facts = self.export(packages, tmp_path / "a")
+        assert facts["precision"] == "float32"
+        assert facts["int8_map_at_10_change"]["low"] < -0.02
+        assert (tmp_path / "a" / "encoder.onnx").read_bytes() == (packages.trained / "encoder.onnx").read_bytes()
+        assert not list((tmp_path / "a").glob("int8-*"))
+        assert facts["alpha"] == packages.facts["alpha"]

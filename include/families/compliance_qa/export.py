@@ -29,11 +29,13 @@ from include.families.compliance_qa.encoder import Encoder, load_encoder, locate
 from include.families.compliance_qa.fusion import choose_alpha, fit_confidence, fuse
 from include.families.compliance_qa.metrics import hit_at_k, rank
 from include.families.compliance_qa.prepared import Prepared
+from include.families.compliance_qa.quantise import difference, quantise
 from include.families.compliance_qa.runtime import (
     EMBEDDINGS,
     ENCODER,
     PASSAGES,
     TOKENIZER,
+    OnnxEncoder,
     PackageConfig,
     RetrievalRuntime,
     write_config,
@@ -68,7 +70,10 @@ def export_trained(prepared: Prepared, weights: Path | None, folder: Path) -> di
     export_onnx(encoder, folder / ENCODER)
     shutil.copyfile(locate(prepared.config.encoder, prepared.config.sha256) / ENCODER_TOKENIZER, folder / TOKENIZER)
     _write_rest(prepared, fused, alpha, folder)
-    return {**_parity(prepared, questions, fused, folder), "alpha": alpha, "validation": metrics, "opset": OPSET}
+    facts = {**_parity(prepared, questions, fused, folder), "alpha": alpha, "validation": metrics, "opset": OPSET}
+    if prepared.config.serve_precision == "int8":
+        facts |= _eight_bits(prepared, passages, fused, folder)
+    return facts
 
 
 def export_bm25(prepared: Prepared, folder: Path) -> dict[str, Any]:
@@ -120,6 +125,36 @@ def _passages(prepared: Prepared, encoder: Encoder, *, trained: bool) -> NDArray
     made = embed(encoder.to(device), prepared.passage_ids, bfloat16=bfloat16, device=device)
     encoder.to("cpu")
     return made
+
+
+def _eight_bits(
+    prepared: Prepared, passages: NDArray[np.float32], fused: NDArray[np.float32], folder: Path
+) -> dict[str, Any]:
+    """Puts the encoder in 8 bits in the place of the package's, unless the validation questions lose too much by it.
+
+    Args:
+        fused: Scores of the validation questions by the full encoder.
+
+    Returns:
+        `precision` of the package's encoder, and `int8_map_at_10_change` (estimate, low, high, n). Where it is int8,
+        `alpha` and `validation` are those of it.
+    """
+    small = folder / f"int8-{ENCODER}"
+    quantise(folder / ENCODER, small)
+    questions = OnnxEncoder(small, folder / TOKENIZER, prepared.config.max_question_tokens).embed(
+        prepared.validation.texts
+    )
+    dense, gold = questions @ passages.T, prepared.validation.gold
+    alpha, metrics = choose_alpha(prepared.validation_lexical, dense, gold)
+    scores = fuse(prepared.validation_lexical, dense, alpha)
+    change = difference(fused, scores, gold)
+    facts = {"int8_map_at_10_change": change.to_json()}
+    if change.low < -prepared.config.int8_max_drop:
+        small.unlink()
+        return {"precision": "float32", **facts}
+    small.replace(folder / ENCODER)
+    _write_rest(prepared, scores, alpha, folder)
+    return {"precision": "int8", "alpha": alpha, "validation": metrics, **facts}
 
 
 def _write_rest(prepared: Prepared, fused: NDArray[np.float32], alpha: float, folder: Path) -> None:
