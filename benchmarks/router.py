@@ -130,7 +130,8 @@ async def _asked(gateway: Gateway, questions: list[str]) -> float:
     for number, text in enumerate(questions):
         table = gateway.table(FAMILY)
         unit = f"unit-{number}"
-        await gateway.ask(Question(table, {"question": [text]}, 1, unit, None, new_request_id(0), time.perf_counter()))
+        request_id = new_request_id(gateway.name, 0)
+        await gateway.ask(Question(table, {"question": [text]}, 1, unit, None, request_id, time.perf_counter()))
     return (time.perf_counter() - started) / len(questions) * 1e6
 
 

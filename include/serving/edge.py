@@ -63,7 +63,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = scope[VISIT] = _visit(scope, new_request_id(self._slot))
+        visit = scope[VISIT] = _visit(scope, new_request_id(self._gateway.name, self._slot))
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

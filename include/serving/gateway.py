@@ -30,6 +30,7 @@ from include.serving.calls import Answers, Inputs, ModelStuck, ModelTimeout
 from include.serving.config import GatewayConfig
 from include.serving.feedback import FeedbackBook
 from include.serving.kept_counts import KeptCounts
+from include.serving.mail import Mail
 from include.serving.memory import resident_mb
 from include.serving.models import LoadedTable, Model, ModelLoader
 from include.serving.peers import Peers
@@ -123,6 +124,7 @@ class Gateway:
         shared = shared or Shared()
         self.seat = shared.seat
         self.config = config
+        self.name = shared.name
         self.instance = uuid.uuid4().hex[:8]
         self.started_at = _now()
         self.stats = Stats(shared.counts, self.seat.slot)
@@ -134,6 +136,9 @@ class Gateway:
         self.feedback = FeedbackBook(config.remembered, self.stats, self.log, self._runtime, _now)
         self.peers = Peers(
             shared.folder, self.seat.slot, self.seat.board.slots, self._give_feedback, config.answer_seconds
+        )
+        self.mail = Mail(
+            store, shared.name, self.give_feedback, collects=self.seat.slot == 0, seconds=config.flush_seconds
         )
         self.shadow = ShadowLane(config.shadow_queue, self._in_shadow, self._shadow_done)
         self.admission = Admission(config.max_under_way, config.client_rate, config.client_under_way)
@@ -163,6 +168,7 @@ class Gateway:
         self.kept.start()
         self.shadow.start()
         await self.peers.start()
+        await self.mail.start()
         self.watcher.start()
         self._publish()
 
@@ -182,6 +188,7 @@ class Gateway:
         await asyncio.gather(*self._late)
         if self.shadow.unfinished is not None:
             self.stats.withdraw(self.shadow.unfinished.place)
+        await self.mail.stop()
         await self.peers.stop()
         await asyncio.to_thread(self.watcher.stop)
         try:
@@ -261,11 +268,13 @@ class Gateway:
     async def give_feedback(
         self, request_id: str, truth: Mapping[str, Any] | None, helpful: bool | None
     ) -> dict[str, Any]:
-        """`FeedbackBook.give`, in the worker that gave the answer.
+        """`FeedbackBook.give`, in the worker that gave the answer; another gateway labels its own within seconds.
 
         Raises:
-            RequestError: As there, or that worker cannot be reached (503).
+            RequestError: As there, that worker or the store cannot be reached (503), or that gateway is gone (404).
         """
+        if (other := self.mail.elsewhere(request_id)) is not None:
+            return await self.labelling.run(self.mail.post, other, request_id, truth, helpful)
         slot = self.peers.elsewhere(request_id)
         if slot is None:
             return await self._give_feedback(request_id, truth, helpful)

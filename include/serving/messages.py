@@ -83,11 +83,15 @@ class AskReply(Served):
 
 
 class FeedbackReply(BaseModel):
-    """The answer's labels; `counted` is false where all of this was known already."""
+    """The answer's labels; `counted` is false where all of this was known already.
+
+    Where another gateway gave the answer, `passed_on` is true: it labels and counts it within seconds.
+    """
 
     request_id: str
     labels: dict[str, float]
     counted: bool
+    passed_on: bool = False
 
 
 class TensorOut(BaseModel):

@@ -1,7 +1,7 @@
 """Feedback finds the worker that gave the answer: the workers of a gateway pass it on over sockets of their own.
 
-An answer is remembered by the process that gave it, whose slot is the end of the request id. The sockets lie in a
-folder that only this user can enter; one JSON line goes each way.
+An answer is remembered by the process that gave it: the end of a request id names its gateway and its slot there. The
+sockets lie in a folder that only this user can enter; one JSON line goes each way.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,15 +19,20 @@ from include.serving.wire import RequestError
 
 _RANDOM_BYTES = 15
 _SLOT_AT = 2 * _RANDOM_BYTES
+_GATEWAY = re.compile(rf"^[0-9a-f]{{{_SLOT_AT + 2}}}([0-9a-f]{{8}})(\.\d+)?$")
 _LINE_BYTES = 4 << 20
 _GONE = "the worker that gave this answer cannot be reached"
 
 Give = Callable[[str, Mapping[str, Any] | None, bool | None], Awaitable[dict[str, Any]]]
 
 
-def new_request_id(slot: int) -> str:
-    """A request id that cannot be guessed (whoever knows it may label the answer), and that tells who answered."""
-    return f"{os.urandom(_RANDOM_BYTES).hex()}{slot:02x}"
+def new_request_id(gateway: str, slot: int) -> str:
+    """A request id that cannot be guessed (whoever knows it may label the answer), and that tells who answered.
+
+    Args:
+        gateway: The gateway's name, 8 hexadecimal digits.
+    """
+    return f"{os.urandom(_RANDOM_BYTES).hex()}{slot:02x}{gateway}"
 
 
 def slot_of(request_id: str) -> int | None:
@@ -35,6 +41,12 @@ def slot_of(request_id: str) -> int | None:
         return int(request_id[_SLOT_AT : _SLOT_AT + 2], 16)
     except ValueError:
         return None
+
+
+def gateway_of(request_id: str) -> str | None:
+    """The name of the gateway that made this id; None where it is none of ours."""
+    found = _GATEWAY.match(request_id)
+    return found[1] if found else None
 
 
 class Peers:
