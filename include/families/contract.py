@@ -96,7 +96,9 @@ class ModelRuntime(Protocol):
     """A loaded model package, as it runs in the gateway: no torch, thread-safe, made once and called often.
 
     One that does not answer zeros and any text also has `example`, a value for each of its inputs: the gateway warms
-    a model up before it routes anybody to it.
+    a model up before it routes anybody to it. One whose answer records have numbers between 0 and 1 that say how good
+    they may be (such as a confidence) names them in `proxies`: the gateway averages them, and a rollout may be judged
+    by them before anybody labels an answer (`guardrails.max_drops`).
     """
 
     @property

@@ -11,6 +11,8 @@
 * *quality*: fails when the candidate is surely worse than the champion by more than the tolerated drop. It passes when
   it is surely not, or when the stage's minimum of labels is there and the observed drop is within the tolerance; where
   the spec asks for proof the second is enough only after a stage in which it was surely not;
+* *drop of* any other metric that the spec names (what users say, what the model says of itself): fails when the
+  candidate is surely worse than the champion by more than tolerated; it never waits, because it proves nothing;
 * *memory*: fails when the gateway grew by more than allowed since the stage began. Its models share one process, so
   that a champion that leaks stops a candidate as well; the load check before the rollout has the candidate alone;
 * *budget*: the error budget of the whole rollout fails when it is exhausted (`include.release.budget`).
@@ -57,6 +59,7 @@ def all_checks(given: StageInput) -> list[Check]:
     checks = [_errors(given), _latency(given), _quality(given), _minima(given)]
     if given.candidate.crashes:
         checks.append(_crashes(given))
+    checks += [_drop(given, metric, drop) for metric, drop in given.guardrails.max_drops.items()]
     if (memory := _memory(given)) is not None:
         checks.append(memory)
     if (budget := budget_of(given)) is not None:
@@ -72,7 +75,7 @@ def budget_of(given: StageInput) -> dict[str, Any] | None:
 
 def quality_is_proven(given: StageInput) -> bool:
     """Whether this stage alone shows that the candidate is surely not worse by more than the tolerated drop."""
-    found = _difference(given)
+    found = _difference(given, given.guardrails.quality_metric)
     return found is not None and found.low >= -given.guardrails.max_quality_drop
 
 
@@ -127,9 +130,9 @@ class _Difference:
     n: str
 
 
-def _difference(given: StageInput) -> _Difference | None:
+def _difference(given: StageInput, metric: str) -> _Difference | None:
     """Candidate against champion; where both answered the same requests, on those. None without labels of both."""
-    metric, nothing = given.guardrails.quality_metric, Quality(mean=0.0, n=0)
+    nothing = Quality(mean=0.0, n=0)
     if given.champion is None:
         return None
     mine, theirs = given.candidate.quality.get(metric, nothing), given.champion.quality.get(metric, nothing)
@@ -157,7 +160,7 @@ def _quality(given: StageInput) -> Check:
     if given.stage.min_labels == 0 and metric not in given.candidate.quality:
         missing = ", and no stage has shown that it is good enough" if unlabelled is State.WAIT else ""
         return Check("quality", unlabelled, f"quality: the stage asks for no {metric} labels{missing}")
-    theirs, found = given.champion.quality.get(metric, nothing), _difference(given)
+    theirs, found = given.champion.quality.get(metric, nothing), _difference(given, metric)
     if found is None:
         return Check(
             "quality", unlabelled, f"quality: {metric} is labelled {mine.n} times here, {theirs.n} times there"
@@ -171,6 +174,17 @@ def _quality(given: StageInput) -> Check:
     if found.low >= -drop or (found.value >= -drop and not proof_is_missing):
         return Check("quality", State.PASS, text)
     return Check("quality", State.WAIT, f"{text}: not proven" if proof_is_missing else text)
+
+
+def _drop(given: StageInput, metric: str, drop: float) -> Check:
+    name, found = f"drop of {metric}", _difference(given, metric)
+    if found is None:
+        return Check(name, State.PASS, f"{metric}: nothing to compare")
+    text = (
+        f"{metric}: difference {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {found.n}, "
+        f"allowed drop {drop:g}"
+    )
+    return Check(name, State.FAIL if found.high < -drop else State.PASS, text)
 
 
 def _memory(given: StageInput) -> Check | None:

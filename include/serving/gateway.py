@@ -259,6 +259,7 @@ class Gateway:
         self.stats.record(place, latency_ms, failed=False)
         for row, record in enumerate(answers.records):
             self.feedback.remember(ids[row], place, record)
+            self._count_proxies(model, place, record)
         self._log_rows(place, ids, question.unit, question.inputs, answers, latency_ms, None)
         if lane is Lane.LIVE and (challenger := table.shadow) is not None:
             target = table.place(challenger, Lane.SHADOW)
@@ -363,6 +364,7 @@ class Gateway:
         self.stats.record(copy.place, outcome.latency_ms, failed=outcome.answers is None)
         if outcome.answers is not None:
             for request_id, record in zip(copy.request_ids, outcome.answers.records, strict=True):
+                self._count_proxies(copy.model, copy.place, record)
                 late = self.feedback.shadow(request_id, copy.place, record)
                 if late is not None:
                     self._late.add(task := asyncio.create_task(self._label(late)))
@@ -370,6 +372,10 @@ class Gateway:
         self._log_rows(
             copy.place, copy.request_ids, copy.unit, copy.inputs, outcome.answers, outcome.latency_ms, outcome.error
         )
+
+    def _count_proxies(self, model: Model, place: Place, record: Mapping[str, Any]) -> None:
+        if values := model.proxies_of(record):
+            self.stats.label(place, values, truth=False)
 
     async def _label(self, late: Callable[[], None]) -> None:
         try:

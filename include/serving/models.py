@@ -5,11 +5,12 @@ A request takes the table of its family once and keeps it to the end, so a swap 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeGuard
 
 from include.families.contract import ModelRuntime, load_code
 from include.release.routing import RoutingTable, Variant, assign
@@ -37,6 +38,7 @@ class Model:
     Attributes:
         shapes: Output name -> shape of one row (empty for a single value), as seen while warming up.
         batched: Whether waiting requests are merged into one call, because that was found to be faster.
+        proxies: Numbers of an answer record that are averaged, whether or not anybody labels it.
     """
 
     digest: str
@@ -44,6 +46,12 @@ class Model:
     batcher: Batcher
     shapes: Mapping[str, tuple[int, ...]]
     batched: bool
+    proxies: tuple[str, ...] = ()
+
+    def proxies_of(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """Those that the record has as finite numbers."""
+        values = {name: record.get(name) for name in self.proxies}
+        return {name: float(value) for name, value in values.items() if _is_finite(value)}
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,11 @@ class ModelLoader:
             max_wait=config.max_wait_seconds,
             seconds=config.answer_seconds,
         )
-        return Model(digest, runtime, batcher, shapes, batched)
+        return Model(digest, runtime, batcher, shapes, batched, tuple(getattr(runtime, "proxies", ())))
+
+
+def _is_finite(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def warm_up(runtime: ModelRuntime) -> dict[str, tuple[int, ...]]:

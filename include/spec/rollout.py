@@ -29,6 +29,9 @@ class GuardrailSpec(SpecModel):
         quality_proof: `observed`: a stage passes with its minimum of labels and no larger drop observed, or earlier
             where that is sure. `certain`: only where some stage showed beyond chance that the drop is not larger;
             with too few labels for that a stage ends INCONCLUSIVE, and a person may wave it on before.
+        max_drops: Metric between 0 and 1 -> tolerated drop of its mean against the champion's; a stage fails where the
+            drop is surely larger. `helpful` (what users say of answers), another label of the family, or one of its
+            `proxies`, which need no label. Without answers that have the metric nothing is judged.
         max_memory_growth_mb: How much the process that answers may grow: in the load check, where the candidate is
             alone in it, and in the gateway during a stage. None: memory is not looked at.
         max_crashes: Processes of the gateway that may die in a stage with a request of the candidate under way. One
@@ -43,6 +46,7 @@ class GuardrailSpec(SpecModel):
     quality_metric: Name = "hit_at_10"
     max_quality_drop: Fraction = 0.05
     quality_proof: Proof = Proof.OBSERVED
+    max_drops: dict[Name, Fraction] = {}
     max_memory_growth_mb: Annotated[float, Field(gt=0)] | None = None
     max_crashes: Annotated[int, Field(ge=0)] = 1
     error_budget: Fraction | None = None

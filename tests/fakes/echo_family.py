@@ -28,11 +28,12 @@ class EchoRuntime:
     Settings in `echo.json`: `name`; `latency_ms` per call and `row_ms` per row; `fail_on`, `refuse_on`, `hang_on`: a
     text in the question that makes the call raise, or hang until `RELEASE`; `die_on`: one that kills the process;
     `passages`: what it cites; `load_ms`, `load_error`: what loading takes, and raises; `die_on_load`: the process is
-    killed there.
+    killed there; `confidence`: how sure it says that it is.
     """
 
     inputs: Mapping[str, str] = {"question": "BYTES"}
     outputs: Mapping[str, str] = {"answer": "BYTES", "passage_ids": "BYTES", "score": "FP32"}
+    proxies = ("confidence",)
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
@@ -70,6 +71,7 @@ class EchoRuntime:
             "citations": [{"passage": passage, "text": f"text of {passage}"} for passage in passages],
             "passages": passages,
             "score": outputs["score"][index],
+            **{name: self.settings[name] for name in self.proxies if name in self.settings},
         }
 
     def label(self, record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, float]:

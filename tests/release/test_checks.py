@@ -45,6 +45,31 @@ class TestCrashes:
         assert outcome["why"][0] == "crashes: 1 gateway process died over requests of the candidate, allowed 0"
 
 
+class TestDrops:
+    """Other metrics than the labelled one: they can fail a candidate, and prove nothing."""
+
+    RAILS = {**RAILS.model_dump(), "max_drops": {"helpful": 0.1}}
+
+    def judged(self, mine: float, theirs: float, n: int = 400) -> dict[str, Any]:
+        candidate, champion = seen(), seen()
+        candidate["quality"]["helpful"] = {"mean": mine, "n": n}
+        champion["quality"]["helpful"] = {"mean": theirs, "n": n}
+        return judged(candidate, champion, guardrails=self.RAILS)
+
+    def test_a_sure_fall_fails(self) -> None:
+        outcome = self.judged(0.4, 0.8)
+        assert answer(outcome) == "FAIL"
+        assert outcome["why"][0].startswith("helpful: difference -0.400 [")
+
+    def test_one_that_may_be_chance_or_is_tolerated_does_not(self) -> None:
+        assert answer(self.judged(0.4, 0.8, n=5)) == "PASS"
+        assert answer(self.judged(0.75, 0.8)) == "PASS"
+
+    def test_without_it_nothing_is_judged(self) -> None:
+        outcome = judged(guardrails=self.RAILS)
+        assert (answer(outcome), outcome["checks"]["drop of helpful"]) == ("PASS", "pass")
+
+
 class TestProof:
     """Where the spec asks for proof, a candidate that only looks good enough does not go on."""
 

@@ -281,3 +281,19 @@ def test_a_port_that_cannot_be_had_is_said_in_a_sentence(
         port = str(other.getsockname()[1]) if taken == "taken" else taken
         assert main(["--port", port]) == 2
     assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
+def test_numbers_that_a_model_says_of_itself_are_averaged_without_a_label(
+    world: World, start_gateway: Gateways
+) -> None:
+    challenger = world.model("2.0.0", confidence=float("nan"))
+    generation = world.route(world.model("1.0.0", confidence=0.75), challenger, challenger_share=0.5, rollout="r")
+    gateway = start_gateway("--workers", "2")
+    gateway.wait_generation(generation)
+    for number in range(40):
+        assert gateway.ask("why?", unit_id=f"u{number}").status_code == 200
+    variants = gateway.stats()["variants"]
+    champion = variants["champion"]
+    assert champion["quality"] == {"confidence": {"mean": 0.75, "n": champion["requests"], "sd": 0.0}}
+    assert (champion["labels"], variants["challenger"]["quality"]) == (0, {})
+    assert variants["challenger"]["requests"] + champion["requests"] == 40

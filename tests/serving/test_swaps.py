@@ -133,7 +133,7 @@ def test_a_unit_stays_with_its_variant_while_a_rollout_grows(world: World, start
 
 
 def test_the_shadow_answers_the_same_requests_and_nobody_sees_it(world: World, start_gateway: Gateways) -> None:
-    challenger = world.model("2.0.0", latency_ms=30, fail_on="boom", passages=["9:9"])
+    challenger = world.model("2.0.0", latency_ms=30, fail_on="boom", passages=["9:9"], confidence=0.3)
     generation = world.route(world.model("1.0.0"), challenger, shadow=True, rollout="r1", stage="shadow")
     gateway = start_gateway()
     gateway.wait_generation(generation)
@@ -156,6 +156,7 @@ def test_the_shadow_answers_the_same_requests_and_nobody_sees_it(world: World, s
     assert (shadow["requests"], shadow["errors"], shadow["labels"]) == (20, 2, 18)
     assert champion["quality"]["hit_at_1"]["mean"] == 0.5
     assert shadow["quality"]["hit_at_1"]["mean"] == pytest.approx(10 / 18)
+    assert (shadow["quality"]["confidence"]["mean"], shadow["quality"]["confidence"]["n"]) == (pytest.approx(0.3), 18)
     assert stats["paired"]["hit_at_1"]["n"] == 18
     assert stats["paired"]["hit_at_1"]["mean"] == pytest.approx((10 - 8) / 18)
     assert 30 <= shadow["latency_p50_ms"] < 90

@@ -102,6 +102,7 @@ class RetrievalRuntime:
 
     inputs: Mapping[str, str] = {"question": "BYTES"}
     outputs: Mapping[str, str] = {"passage_ids": "BYTES", "scores": "FP32", "answer": "BYTES", "confidence": "FP32"}
+    proxies = ("confidence",)
 
     def __init__(self, folder: Path) -> None:
         import pyarrow.parquet as pq

@@ -117,6 +117,7 @@ class FaultyRuntime:
         self.outputs = inner.outputs
         if hasattr(inner, "example"):  # a model that takes any text has none
             self.example = inner.example
+        self.proxies: Sequence[str] = getattr(inner, "proxies", ())
         self._plan = plan
         self._inner = inner
         self._lock = threading.Lock()
