@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -56,7 +55,7 @@ class WarmServer:
 
     folder: Path
     root: Path = PROJECT_ROOT
-    minutes: float = 60  # other files' tests may come in between
+    minutes: float = 10
     patch: str = ""
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -86,17 +85,18 @@ class WarmServer:
         self.process.wait()
 
 
-@pytest.fixture(scope="session")
-def _imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The variable is part of the environment in which pods and servers must agree: it is set once for all."""
+@pytest.fixture(scope="module")
+def _imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The variable is part of the environment in which pods and servers must agree: it is set once for a file."""
     path = tmp_path_factory.mktemp("warm") / "imports"
-    os.environ["TEST_IMPORTS"] = str(path)
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEST_IMPORTS", str(path))
+        yield path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def warm_server(_imports: Path) -> Iterator[WarmServer]:
-    """One for all tests that do not harm it."""
+    """One for all tests of a file that do not harm it; between files, other tests' imports change the environment."""
     server = WarmServer(_imports.parent / "server")
     yield server
     server.close()
