@@ -2,7 +2,7 @@
 
 `all` runs each benchmark in a process of its own, so that none warms or slows another, and goes on where one fails;
 `--write-readme` keeps what was measured in `figures.json` beside this file, in place of what the same benchmark said
-before, and puts the table of all of them between the README's markers.
+before, writes the table of all of them to `RESULTS.md`, and puts the main ones between the README's markers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NAMES = (
     "serving", "router", "retrieval",
 )  # fmt: skip
 README = PROJECT_ROOT / "README.md"
+RESULTS = PROJECT_ROOT / "benchmarks" / "RESULTS.md"
 FIGURES = PROJECT_ROOT / "benchmarks" / "figures.json"
 
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _keep(figures: Sequence[Figure], host: Mapping[str, Any]) -> None:
-    """Writes `FIGURES` and the README's table."""
+    """Writes `FIGURES`, `RESULTS` and the README's table."""
     kept: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     for name in {figure.benchmark for figure in figures}:
         own = [figure.to_json() for figure in figures if figure.benchmark == name]
@@ -62,7 +63,9 @@ def _keep(figures: Sequence[Figure], host: Mapping[str, Any]) -> None:
     kept = {name: kept[name] for name in NAMES if name in kept}
     FIGURES.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     everything = [Figure.from_json(record) for part in kept.values() for record in part["figures"]]
-    shown = table(everything, {name: part["machine"] for name, part in kept.items()})
+    hosts = {name: part["machine"] for name, part in kept.items()}
+    RESULTS.write_text(f"# All figures\n\n{table(everything, hosts)}\n", encoding="utf-8")
+    shown = table([figure for figure in everything if not figure.detail], hosts)
     README.write_text(replace_between_markers(README.read_text(encoding="utf-8"), shown), encoding="utf-8")
 
 

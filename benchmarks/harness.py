@@ -30,6 +30,7 @@ class Figure:
         paired_ratio, paired_spread: Median and interquartile range of the turns' ratios, where each measured both:
             what slows a turn slows both sides of it, and so the ratio says more than that of the medians.
         note: What a reader must know to read it right.
+        detail: It stands in the table of all figures only, not among those that the README shows.
     """
 
     benchmark: str
@@ -44,6 +45,7 @@ class Figure:
     note: str = ""
     paired_ratio: float | None = None
     paired_spread: float | None = None
+    detail: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -71,6 +73,7 @@ def summarise(
     peer_values: Sequence[float] = (),
     note: str = "",
     paired: bool = False,
+    detail: bool = False,
 ) -> Figure:
     """The figure of repeated measurements.
 
@@ -96,6 +99,7 @@ def summarise(
         note=note,
         paired_ratio=statistics.median(ratios) if ratios else None,
         paired_spread=_spread(ratios) if ratios else None,
+        detail=detail,
     )
 
 

@@ -83,7 +83,9 @@ def run(quick: bool) -> list[Figure]:
         for count in clients:
             text = f"{shown}, {count} client{'s' if count > 1 else ''}"
             figures += [_figure(results, count, name, text) for name in names]
-            figures += [_figure(results, count, name, text, *cost) for name in names for cost in _FIGURES[1:]]
+            figures += [
+                _figure(results, count, name, text, *cost, detail=True) for name in names for cost in _FIGURES[1:]
+            ]
     return figures
 
 
@@ -148,13 +150,17 @@ def _figure(
     name: str = _FIGURES[0][0],
     unit: str = _FIGURES[0][1],
     read: Callable[[Measured], float] = _FIGURES[0][2],
+    *,
+    detail: bool = False,
 ) -> Figure:
     own, theirs = ([read(found) for found in results[server, clients]] for server in (GATEWAY, peer))
-    return _paired(f"{text}: {name}", unit, own, peer, theirs)
+    return _paired(f"{text}: {name}", unit, own, peer, theirs, detail=detail)
 
 
-def _paired(text: str, unit: str, own: list[float], peer: str, theirs: list[float]) -> Figure:
-    return summarise("serving", text, own, unit=unit, peer=peer, peer_values=theirs, paired=True, note=_NOTE)
+def _paired(text: str, unit: str, own: list[float], peer: str, theirs: list[float], *, detail: bool = False) -> Figure:
+    return summarise(
+        "serving", text, own, unit=unit, peer=peer, peer_values=theirs, paired=True, note=_NOTE, detail=detail
+    )
 
 
 @contextmanager
