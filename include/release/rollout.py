@@ -26,13 +26,16 @@ class StageVerdict(str, Enum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+_ORDER = (State.FAIL, State.WAIT, State.PASS)
+
+
 def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict on a stage, from a stored `StageInput` record.
 
     Returns:
-        `verdict`, `wait` (True: ask again later), `why` (a sentence per check), `checks`, `budget` (of
-        `budget.balance`) where the guardrails name one, `proven` where they ask for proof of quality (whether this
-        stage gave it), and `by` (`Word`) where a person ended the wait.
+        `verdict`, `wait` (True: ask again later), `why` (a sentence per check, those first that decide), `checks`,
+        `budget` (of `budget.balance`) where the guardrails name one, `proven` where they ask for proof of quality
+        (whether this stage gave it), and `by` (`Word`) where a person ended the wait.
     """
     given = StageInput.model_validate(record)
     checks, budget = all_checks(given), budget_of(given)
@@ -41,7 +44,7 @@ def decide(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "verdict": verdict.value,
         "wait": wait,
-        "why": _said(given, by) + [check.why for check in sorted(checks, key=lambda check: check.state is State.PASS)],
+        "why": _said(given, by) + [check.why for check in sorted(checks, key=lambda check: _ORDER.index(check.state))],
         "checks": {check.name: check.state.value for check in checks},
         **({} if budget is None else {"budget": budget}),
         **({"proven": quality_is_proven(given)} if given.guardrails.quality_proof is Proof.CERTAIN else {}),

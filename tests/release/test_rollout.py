@@ -261,3 +261,10 @@ def test_one_more_error_never_helps(errors: int, mine: float, theirs: float, req
         for number in (errors, errors + 1)
     )
     assert order[more] <= order[fewer]
+
+
+def test_what_decides_is_said_first() -> None:
+    outcome = judged(seen(0.86, labels=10, crashes=9), seen(labels=10), seconds=1)
+    assert outcome["checks"]["minima"] == "wait" and outcome["checks"]["crashes"] == "fail"
+    assert outcome["why"][0].startswith("crashes: 9 ")
+    assert outcome["why"][1].startswith("evidence: ")
