@@ -103,7 +103,7 @@ class _Worker:
     """A thread that does one thing after another and survives all of them."""
 
     def __init__(self, name: str) -> None:
-        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._open = 0
         self._changed = threading.Condition()
         threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -111,7 +111,7 @@ class _Worker:
     def put(self, job: Callable[[], None]) -> None:
         with self._changed:
             self._open += 1
-        self._todo.put(job)
+        self._jobs.put(job)
 
     def wait(self, seconds: float) -> bool:
         """Whether everything was done in time."""
@@ -119,10 +119,10 @@ class _Worker:
             return self._changed.wait_for(lambda: self._open == 0, seconds)
 
     def stop(self) -> None:
-        self._todo.put(None)
+        self._jobs.put(None)
 
     def _work(self) -> None:
-        while (job := self._todo.get()) is not None:
+        while (job := self._jobs.get()) is not None:
             try:
                 job()
             except Exception as error:  # lineage tells of the work; whatever fails here must not reach the work

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 LETTERS, ALIVE = "mail", "gateways"
 _BEAT_SECONDS, _GONE_SECONDS = 60.0, 200.0
-_LATER = frozenset({503, 504})
+_KEPT_SECONDS = 300.0  # a letter that cannot be given for so long never will
+_LATER = 503
 _KEY = re.compile(rf"^{ALIVE}/([0-9a-f]{{8}})\.json$")
 
 Give = Callable[[str, Mapping[str, Any] | None, bool | None], Awaitable[dict[str, Any]]]
@@ -93,7 +94,7 @@ class Mail:
         Raises:
             RequestError: There is no such gateway (404), or the store is away (503).
         """
-        letter = {"request_id": request_id, "truth": truth, "helpful": helpful}
+        letter = {"request_id": request_id, "truth": truth, "helpful": helpful, "at": self._clock()}
         try:
             if not self._lives(gateway):
                 raise RequestError(
@@ -121,12 +122,16 @@ class Mail:
                 await asyncio.to_thread(self._store.delete, key)
 
     async def _deliver(self, key: str) -> bool:
-        """Whether the letter is done with."""
+        """Whether the letter is done with.
+
+        One whose label takes too long is: another try would hold up the labels of others again.
+        """
         try:
             letter = json.loads(await asyncio.to_thread(self._store.get, key))
+            too_old = self._clock() - letter["at"] > _KEPT_SECONDS
             await self._give(letter["request_id"], letter["truth"], letter["helpful"])
         except RequestError as error:
-            if error.status in _LATER:
+            if error.status == _LATER and not too_old:
                 return False
             log.info("feedback that came over another gateway is refused: %s", error)
         except ObjectNotFound:

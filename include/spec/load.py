@@ -248,7 +248,7 @@ def _read(path: Path) -> tuple[Any, dict[_Path, int]]:
 
 
 def _copy(value: Any) -> Any:
-    """As `copy.deepcopy`, ten times faster: what YAML gives has no other containers, and no cycles."""
+    """As `copy.deepcopy`, without its bookkeeping: what YAML gives has no other containers."""
     if isinstance(value, dict):
         return {key: _copy(inner) for key, inner in value.items()}
     return [_copy(inner) for inner in value] if isinstance(value, list) else value

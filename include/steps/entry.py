@@ -202,6 +202,7 @@ def quiet_libraries() -> None:
     for name in (
         "great_expectations",
         "mlflow",
+        "onnxruntime",
         "alembic",
         "lightning",
         "pytorch_lightning",

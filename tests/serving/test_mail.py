@@ -91,7 +91,7 @@ def test_a_letter_is_given_once_and_goes(tmp_path: Path) -> None:
     assert not list(store.keys("gateways/"))
 
 
-@pytest.mark.parametrize(("status", "left"), [(503, 1), (504, 1), (404, 0), (422, 0)])
+@pytest.mark.parametrize(("status", "left"), [(503, 1), (504, 0), (404, 0), (422, 0)])
 def test_only_what_may_come_true_later_is_tried_again(tmp_path: Path, status: int, left: int) -> None:
     store, book = LocalObjectStore(tmp_path), Book()
 
@@ -106,6 +106,24 @@ def test_only_what_may_come_true_later_is_tried_again(tmp_path: Path, status: in
         book.status = 0
         await there.stop()  # looks once more
         assert len(book.given) == left and not letters(store)
+
+    asyncio.run(play())
+
+
+def test_what_cannot_be_given_for_minutes_goes(tmp_path: Path) -> None:
+    store, book, clock = LocalObjectStore(tmp_path), Book(), Clock()
+    book.status = 503
+
+    async def play() -> None:
+        there = mail(store, THERE, book, clock)
+        await one_round(there)
+        mail(store, HERE, clock=clock).post(THERE, "id", None, True)
+        await there.collect()
+        assert len(letters(store)) == 1
+        clock.now += 301
+        await there.collect()
+        assert not letters(store)
+        await there.stop()
 
     asyncio.run(play())
 

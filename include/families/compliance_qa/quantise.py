@@ -7,7 +7,6 @@ Passages keep the embeddings of the full encoder.
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -28,7 +27,6 @@ def quantise(source: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         prepared = Path(folder) / source.name
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        logging.getLogger("onnxruntime.quantization").setLevel(logging.WARNING)
         quantize_dynamic(
             str(prepared),
             str(target),
