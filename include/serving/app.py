@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from include.serving.edge import Edge, visit_of
+from include.serving.edge import Edge
 from include.serving.gateway import Gateway, Question
 from include.serving.intake import Intake
 from include.serving.messages import AskRequest, FeedbackRequest
@@ -20,6 +20,7 @@ from include.serving.metrics import CONTENT_TYPE, exposition
 from include.serving.openapi import openapi
 from include.serving.protocol import OpenInference
 from include.serving.tensors import one_row
+from include.serving.visit import visit_of
 from include.serving.wire import RequestError, error_reply, parse, reply, validate
 from include.serving.workers import workers_of
 

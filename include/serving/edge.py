@@ -7,9 +7,7 @@ header `X-Request-Id` is the client's own where it sent one, so that both sides'
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,35 +16,13 @@ from include.serving.gateway import Gateway
 from include.serving.keys import Client, find_client
 from include.serving.logs import RequestLog
 from include.serving.peers import new_request_id
+from include.serving.visit import VISIT, Visit
 from include.serving.wire import RequestError, error_reply
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})  # probes carry no key
-VISIT = "windtunnel.visit"
 _NO_SPAN: AbstractContextManager[None] = nullcontext()
 _ID = re.compile(rb"^[A-Za-z0-9._:/=+-]{1,128}$")
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
-
-
-@dataclass(slots=True)
-class Visit:
-    """A request on its way through the gateway.
-
-    Attributes:
-        given_id: The client's own id, None where it sent none (or something that is none).
-        trace: (trace id, span) of the `traceparent` header, or of the gateway's own span where it makes traces.
-        started: `perf_counter` when it came in.
-        model: Which family and version answered.
-        payload: What was asked, where the log may say so.
-    """
-
-    request_id: str
-    given_id: str | None
-    trace: tuple[str, str] | None
-    started: float
-    client: Client | None = None
-    status: int = 0
-    model: str | None = None
-    payload: str | None = None
 
 
 class Edge:
@@ -120,10 +96,3 @@ def _visit(scope: Scope, request_id: str) -> Visit:
         elif name == b"traceparent" and (found := _TRACEPARENT.match(value.decode("latin-1"))):
             trace = (found[1], found[2])
     return Visit(request_id, given.decode() if given else None, trace, perf_counter())
-
-
-def visit_of(scope: Mapping[str, object]) -> Visit:
-    """The visit that a request belongs to."""
-    visit = scope[VISIT]
-    assert isinstance(visit, Visit)
-    return visit

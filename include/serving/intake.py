@@ -9,8 +9,8 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from include.serving.config import GatewayConfig
-from include.serving.edge import visit_of
 from include.serving.threads import SideWork
+from include.serving.visit import visit_of
 from include.serving.wire import RequestError
 
 _LARGE = 32 << 10  # bytes; taking this much apart costs about a millisecond

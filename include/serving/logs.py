@@ -21,7 +21,7 @@ from include.serving.config import GatewayConfig
 from include.serving.encoding import encode
 
 if TYPE_CHECKING:
-    from include.serving.edge import Visit
+    from include.serving.visit import Visit
 
 _QUEUE = 10_000
 _CLOSE_SECONDS = 5.0

@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from include.serving import binary
-from include.serving.edge import visit_of
 from include.serving.gateway import Gateway, Question
 from include.serving.intake import Intake
 from include.serving.messages import IndexRequest
 from include.serving.models import LoadedTable
 from include.serving.tensors import InferRequest, batch, tensor_out, wanted_outputs
+from include.serving.visit import visit_of
 from include.serving.wire import RequestError, parse, reply, validate
 
 SERVER_NAME = "windtunnel"

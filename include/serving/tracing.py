@@ -17,8 +17,8 @@ from include.errors import UserError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-    from include.serving.edge import Visit
     from include.serving.tally import Place
+    from include.serving.visit import Visit
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
